@@ -1,0 +1,30 @@
+package vfs
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// setLock is an open-file-description lock: unlike F_SETLK it is not lost when
+// another descriptor of the same file is closed in this process.
+const setLock = unix.F_OFD_SETLK
+
+// SyncFS implements FS.
+func (OS) SyncFS(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := ignoringEINTR(func() error { return unix.Syncfs(int(f.Fd())) }); err != nil {
+		return &os.PathError{Op: "syncfs", Path: name, Err: err}
+	}
+	return nil
+}
+
+func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
+
+func allocate(f *os.File, n int64) error { return unix.Fallocate(int(f.Fd()), 0, 0, n) }
+
+func modMillis(st *unix.Stat_t) int64 { return st.Mtim.Sec*1000 + st.Mtim.Nsec/1e6 }

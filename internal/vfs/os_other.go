@@ -1,0 +1,33 @@
+//go:build unix && !linux
+
+package vfs
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const setLock = unix.F_SETLK
+
+// SyncFS implements FS.
+func (OS) SyncFS(string) error { return unix.Sync() }
+
+func fdatasync(f *os.File) error { return f.Sync() }
+
+// allocate writes zeros where there is no fallocate.
+func allocate(f *os.File, n int64) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, 1<<20)
+	for at := st.Size(); at < n; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), n-at)], at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func modMillis(st *unix.Stat_t) int64 { return st.Mtim.Sec*1000 + int64(st.Mtim.Nsec)/1e6 }
