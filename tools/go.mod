@@ -1,0 +1,3 @@
+module github.com/barnabas-log/barnabas/tools
+
+go 1.26.0
