@@ -37,7 +37,7 @@ func (m *AddOffsetsToTxnRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AddOffsetsToTxnRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -51,13 +51,13 @@ func (m *AddOffsetsToTxnRequest) Reset() {
 func (m *AddOffsetsToTxnRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 3
 	if len(m.TransactionalID) > maxTextBytes {
-		return dst, errLong("AddOffsetsToTxnRequest", "TransactionalId", version)
+		return dst, errLong("AddOffsetsToTxnRequest", "TransactionalID", version)
 	}
 	dst = appendText(dst, m.TransactionalID, flexible)
 	dst = AppendInt64(dst, m.ProducerID)
 	dst = AppendInt16(dst, m.ProducerEpoch)
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("AddOffsetsToTxnRequest", "GroupId", version)
+		return dst, errLong("AddOffsetsToTxnRequest", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	if flexible {
@@ -107,7 +107,7 @@ func (m *AddOffsetsToTxnResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AddOffsetsToTxnResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -38,7 +38,7 @@ func (m *AddPartitionsToTxnRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AddPartitionsToTxnRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -65,16 +65,16 @@ func (m *AddPartitionsToTxnRequest) appendTo(dst []byte, version int16) ([]byte,
 	}
 	if version <= 3 {
 		if len(m.V3AndBelowTransactionalID) > maxTextBytes {
-			return dst, errLong("AddPartitionsToTxnRequest", "V3AndBelowTransactionalId", version)
+			return dst, errLong("AddPartitionsToTxnRequest", "V3AndBelowTransactionalID", version)
 		}
 		dst = appendText(dst, m.V3AndBelowTransactionalID, flexible)
 	} else if m.V3AndBelowTransactionalID != "" {
-		return dst, errAbsent("AddPartitionsToTxnRequest", "V3AndBelowTransactionalId", version)
+		return dst, errAbsent("AddPartitionsToTxnRequest", "V3AndBelowTransactionalID", version)
 	}
 	if version <= 3 {
 		dst = AppendInt64(dst, m.V3AndBelowProducerID)
 	} else if m.V3AndBelowProducerID != 0 {
-		return dst, errAbsent("AddPartitionsToTxnRequest", "V3AndBelowProducerId", version)
+		return dst, errAbsent("AddPartitionsToTxnRequest", "V3AndBelowProducerID", version)
 	}
 	if version <= 3 {
 		dst = AppendInt16(dst, m.V3AndBelowProducerEpoch)
@@ -103,7 +103,7 @@ func (m *AddPartitionsToTxnRequest) readFrom(r *Reader, version int16) {
 		m.Transactions = sized(r, m.Transactions, r.arrayLen(flexible, false, 14))
 		for i := range m.Transactions {
 			m.Transactions[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -129,7 +129,7 @@ func (m *AddPartitionsToTxnRequest) readFrom(r *Reader, version int16) {
 		m.V3AndBelowTopics = sized(r, m.V3AndBelowTopics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 		for i := range m.V3AndBelowTopics {
 			m.V3AndBelowTopics[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -162,7 +162,7 @@ func (m *AddPartitionsToTxnRequestAddPartitionsToTxnTransaction) Reset() {
 func (m *AddPartitionsToTxnRequestAddPartitionsToTxnTransaction) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TransactionalID) > maxTextBytes {
-		return dst, errLong("AddPartitionsToTxnRequest.AddPartitionsToTxnTransaction", "TransactionalId", version)
+		return dst, errLong("AddPartitionsToTxnRequestAddPartitionsToTxnTransaction", "TransactionalID", version)
 	}
 	dst = AppendCompactString(dst, m.TransactionalID)
 	dst = AppendInt64(dst, m.ProducerID)
@@ -186,7 +186,7 @@ func (m *AddPartitionsToTxnRequestAddPartitionsToTxnTransaction) readFrom(r *Rea
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -208,7 +208,7 @@ func (m *AddPartitionsToTxnRequestAddPartitionsToTxnTopic) Reset() {
 func (m *AddPartitionsToTxnRequestAddPartitionsToTxnTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 3
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AddPartitionsToTxnRequest.AddPartitionsToTxnTopic", "Name", version)
+		return dst, errLong("AddPartitionsToTxnRequestAddPartitionsToTxnTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -265,7 +265,7 @@ func (m *AddPartitionsToTxnResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AddPartitionsToTxnResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -321,7 +321,7 @@ func (m *AddPartitionsToTxnResponse) readFrom(r *Reader, version int16) {
 		m.ResultsByTransaction = sized(r, m.ResultsByTransaction, r.arrayLen(flexible, false, 3))
 		for i := range m.ResultsByTransaction {
 			m.ResultsByTransaction[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -332,7 +332,7 @@ func (m *AddPartitionsToTxnResponse) readFrom(r *Reader, version int16) {
 		m.ResultsByTopicV3AndBelow = sized(r, m.ResultsByTopicV3AndBelow, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 		for i := range m.ResultsByTopicV3AndBelow {
 			m.ResultsByTopicV3AndBelow[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -359,7 +359,7 @@ func (m *AddPartitionsToTxnResponseAddPartitionsToTxnResult) Reset() {
 func (m *AddPartitionsToTxnResponseAddPartitionsToTxnResult) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TransactionalID) > maxTextBytes {
-		return dst, errLong("AddPartitionsToTxnResponse.AddPartitionsToTxnResult", "TransactionalId", version)
+		return dst, errLong("AddPartitionsToTxnResponseAddPartitionsToTxnResult", "TransactionalID", version)
 	}
 	dst = AppendCompactString(dst, m.TransactionalID)
 	dst = appendLen(dst, len(m.TopicResults), true)
@@ -377,7 +377,7 @@ func (m *AddPartitionsToTxnResponseAddPartitionsToTxnResult) readFrom(r *Reader,
 	m.TopicResults = sized(r, m.TopicResults, r.arrayLen(true, false, 3))
 	for i := range m.TopicResults {
 		m.TopicResults[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -400,7 +400,7 @@ func (m *AddPartitionsToTxnResponseAddPartitionsToTxnTopicResult) appendTo(dst [
 	flexible := version >= 3
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult", "Name", version)
+		return dst, errLong("AddPartitionsToTxnResponseAddPartitionsToTxnTopicResult", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.ResultsByPartition), flexible)
@@ -421,7 +421,7 @@ func (m *AddPartitionsToTxnResponseAddPartitionsToTxnTopicResult) readFrom(r *Re
 	m.ResultsByPartition = sized(r, m.ResultsByPartition, r.arrayLen(flexible, false, either(flexible, 7, 6)))
 	for i := range m.ResultsByPartition {
 		m.ResultsByPartition[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

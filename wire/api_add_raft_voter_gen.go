@@ -39,7 +39,7 @@ func (m *AddRaftVoterRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AddRaftVoterRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -55,7 +55,7 @@ func (m *AddRaftVoterRequest) Reset() {
 func (m *AddRaftVoterRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-		return dst, errLong("AddRaftVoterRequest", "ClusterId", version)
+		return dst, errLong("AddRaftVoterRequest", "ClusterID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ClusterID)
 	dst = AppendInt32(dst, m.TimeoutMs)
@@ -67,7 +67,7 @@ func (m *AddRaftVoterRequest) appendTo(dst []byte, version int16) ([]byte, error
 			return dst, err
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendBool(dst, m.AckWhenCommitted)
 	} else if !m.AckWhenCommitted {
 		return dst, errAbsent("AddRaftVoterRequest", "AckWhenCommitted", version)
@@ -84,11 +84,11 @@ func (m *AddRaftVoterRequest) readFrom(r *Reader, version int16) {
 	m.Listeners = sized(r, m.Listeners, r.arrayLen(true, false, 5))
 	for i := range m.Listeners {
 		m.Listeners[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		m.AckWhenCommitted = r.Bool()
 	} else {
 		m.AckWhenCommitted = true
@@ -112,11 +112,11 @@ func (m *AddRaftVoterRequestListener) Reset() {
 
 func (m *AddRaftVoterRequestListener) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AddRaftVoterRequest.Listener", "Name", version)
+		return dst, errLong("AddRaftVoterRequestListener", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("AddRaftVoterRequest.Listener", "Host", version)
+		return dst, errLong("AddRaftVoterRequestListener", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -162,7 +162,7 @@ func (m *AddRaftVoterResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AddRaftVoterResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

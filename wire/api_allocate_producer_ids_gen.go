@@ -35,7 +35,7 @@ func (m *AllocateProducerIDsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AllocateProducerIdsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -89,7 +89,7 @@ func (m *AllocateProducerIDsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AllocateProducerIdsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -35,7 +35,7 @@ func (m *AlterClientQuotasRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AlterClientQuotasRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,7 +45,7 @@ func (m *AlterClientQuotasRequest) Reset() {
 }
 
 func (m *AlterClientQuotasRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = appendLen(dst, len(m.Entries), flexible)
 	for i := range m.Entries {
@@ -61,11 +61,11 @@ func (m *AlterClientQuotasRequest) appendTo(dst []byte, version int16) ([]byte, 
 }
 
 func (m *AlterClientQuotasRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Entries = sized(r, m.Entries, r.arrayLen(flexible, false, either(flexible, 3, 8)))
 	for i := range m.Entries {
 		m.Entries[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -88,7 +88,7 @@ func (m *AlterClientQuotasRequestEntryData) Reset() {
 }
 
 func (m *AlterClientQuotasRequestEntryData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = appendLen(dst, len(m.Entity), flexible)
 	for i := range m.Entity {
@@ -109,18 +109,18 @@ func (m *AlterClientQuotasRequestEntryData) appendTo(dst []byte, version int16) 
 }
 
 func (m *AlterClientQuotasRequestEntryData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Entity = sized(r, m.Entity, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 	for i := range m.Entity {
 		m.Entity[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Ops = sized(r, m.Ops, r.arrayLen(flexible, false, 11))
 	for i := range m.Ops {
 		m.Ops[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -142,13 +142,13 @@ func (m *AlterClientQuotasRequestEntityData) Reset() {
 }
 
 func (m *AlterClientQuotasRequestEntityData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	if len(m.EntityType) > maxTextBytes {
-		return dst, errLong("AlterClientQuotasRequest.EntityData", "EntityType", version)
+		return dst, errLong("AlterClientQuotasRequestEntityData", "EntityType", version)
 	}
 	dst = appendText(dst, m.EntityType, flexible)
 	if m.EntityName != nil && len(*m.EntityName) > maxTextBytes {
-		return dst, errLong("AlterClientQuotasRequest.EntityData", "EntityName", version)
+		return dst, errLong("AlterClientQuotasRequestEntityData", "EntityName", version)
 	}
 	dst = appendTextPtr(dst, m.EntityName, flexible)
 	if flexible {
@@ -158,7 +158,7 @@ func (m *AlterClientQuotasRequestEntityData) appendTo(dst []byte, version int16)
 }
 
 func (m *AlterClientQuotasRequestEntityData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.EntityType = r.Text(flexible)
 	m.EntityName = r.textPtr(flexible, true)
 	if flexible {
@@ -181,9 +181,9 @@ func (m *AlterClientQuotasRequestOpData) Reset() {
 }
 
 func (m *AlterClientQuotasRequestOpData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	if len(m.Key) > maxTextBytes {
-		return dst, errLong("AlterClientQuotasRequest.OpData", "Key", version)
+		return dst, errLong("AlterClientQuotasRequestOpData", "Key", version)
 	}
 	dst = appendText(dst, m.Key, flexible)
 	dst = AppendFloat64(dst, m.Value)
@@ -195,7 +195,7 @@ func (m *AlterClientQuotasRequestOpData) appendTo(dst []byte, version int16) ([]
 }
 
 func (m *AlterClientQuotasRequestOpData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Key = r.Text(flexible)
 	m.Value = r.Float64()
 	m.Remove = r.Bool()
@@ -234,7 +234,7 @@ func (m *AlterClientQuotasResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AlterClientQuotasResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -244,7 +244,7 @@ func (m *AlterClientQuotasResponse) Reset() {
 }
 
 func (m *AlterClientQuotasResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = appendLen(dst, len(m.Entries), flexible)
@@ -260,12 +260,12 @@ func (m *AlterClientQuotasResponse) appendTo(dst []byte, version int16) ([]byte,
 }
 
 func (m *AlterClientQuotasResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ThrottleTimeMs = r.Int32()
 	m.Entries = sized(r, m.Entries, r.arrayLen(flexible, false, either(flexible, 5, 8)))
 	for i := range m.Entries {
 		m.Entries[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -289,11 +289,11 @@ func (m *AlterClientQuotasResponseEntryData) Reset() {
 }
 
 func (m *AlterClientQuotasResponseEntryData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("AlterClientQuotasResponse.EntryData", "ErrorMessage", version)
+		return dst, errLong("AlterClientQuotasResponseEntryData", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	dst = appendLen(dst, len(m.Entity), flexible)
@@ -309,13 +309,13 @@ func (m *AlterClientQuotasResponseEntryData) appendTo(dst []byte, version int16)
 }
 
 func (m *AlterClientQuotasResponseEntryData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(flexible, true)
 	m.Entity = sized(r, m.Entity, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 	for i := range m.Entity {
 		m.Entity[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -337,13 +337,13 @@ func (m *AlterClientQuotasResponseEntityData) Reset() {
 }
 
 func (m *AlterClientQuotasResponseEntityData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	if len(m.EntityType) > maxTextBytes {
-		return dst, errLong("AlterClientQuotasResponse.EntityData", "EntityType", version)
+		return dst, errLong("AlterClientQuotasResponseEntityData", "EntityType", version)
 	}
 	dst = appendText(dst, m.EntityType, flexible)
 	if m.EntityName != nil && len(*m.EntityName) > maxTextBytes {
-		return dst, errLong("AlterClientQuotasResponse.EntityData", "EntityName", version)
+		return dst, errLong("AlterClientQuotasResponseEntityData", "EntityName", version)
 	}
 	dst = appendTextPtr(dst, m.EntityName, flexible)
 	if flexible {
@@ -353,7 +353,7 @@ func (m *AlterClientQuotasResponseEntityData) appendTo(dst []byte, version int16
 }
 
 func (m *AlterClientQuotasResponseEntityData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.EntityType = r.Text(flexible)
 	m.EntityName = r.textPtr(flexible, true)
 	if flexible {

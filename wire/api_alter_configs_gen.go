@@ -35,7 +35,7 @@ func (m *AlterConfigsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AlterConfigsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,7 +45,7 @@ func (m *AlterConfigsRequest) Reset() {
 }
 
 func (m *AlterConfigsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	dst = appendLen(dst, len(m.Resources), flexible)
 	for i := range m.Resources {
@@ -61,11 +61,11 @@ func (m *AlterConfigsRequest) appendTo(dst []byte, version int16) ([]byte, error
 }
 
 func (m *AlterConfigsRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Resources = sized(r, m.Resources, r.arrayLen(flexible, false, either(flexible, 4, 7)))
 	for i := range m.Resources {
 		m.Resources[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -90,11 +90,11 @@ func (m *AlterConfigsRequestAlterConfigsResource) Reset() {
 }
 
 func (m *AlterConfigsRequestAlterConfigsResource) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("AlterConfigsRequest.AlterConfigsResource", "ResourceName", version)
+		return dst, errLong("AlterConfigsRequestAlterConfigsResource", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	dst = appendLen(dst, len(m.Configs), flexible)
@@ -110,13 +110,13 @@ func (m *AlterConfigsRequestAlterConfigsResource) appendTo(dst []byte, version i
 }
 
 func (m *AlterConfigsRequestAlterConfigsResource) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ResourceType = r.Int8()
 	m.ResourceName = r.Text(flexible)
 	m.Configs = sized(r, m.Configs, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 	for i := range m.Configs {
 		m.Configs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -138,13 +138,13 @@ func (m *AlterConfigsRequestAlterableConfig) Reset() {
 }
 
 func (m *AlterConfigsRequestAlterableConfig) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AlterConfigsRequest.AlterableConfig", "Name", version)
+		return dst, errLong("AlterConfigsRequestAlterableConfig", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	if m.Value != nil && len(*m.Value) > maxTextBytes {
-		return dst, errLong("AlterConfigsRequest.AlterableConfig", "Value", version)
+		return dst, errLong("AlterConfigsRequestAlterableConfig", "Value", version)
 	}
 	dst = appendTextPtr(dst, m.Value, flexible)
 	if flexible {
@@ -154,7 +154,7 @@ func (m *AlterConfigsRequestAlterableConfig) appendTo(dst []byte, version int16)
 }
 
 func (m *AlterConfigsRequestAlterableConfig) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Name = r.Text(flexible)
 	m.Value = r.textPtr(flexible, true)
 	if flexible {
@@ -192,7 +192,7 @@ func (m *AlterConfigsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AlterConfigsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -202,7 +202,7 @@ func (m *AlterConfigsResponse) Reset() {
 }
 
 func (m *AlterConfigsResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = appendLen(dst, len(m.Responses), flexible)
@@ -218,12 +218,12 @@ func (m *AlterConfigsResponse) appendTo(dst []byte, version int16) ([]byte, erro
 }
 
 func (m *AlterConfigsResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ThrottleTimeMs = r.Int32()
 	m.Responses = sized(r, m.Responses, r.arrayLen(flexible, false, either(flexible, 6, 7)))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -249,15 +249,15 @@ func (m *AlterConfigsResponseAlterConfigsResourceResponse) Reset() {
 }
 
 func (m *AlterConfigsResponseAlterConfigsResourceResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("AlterConfigsResponse.AlterConfigsResourceResponse", "ErrorMessage", version)
+		return dst, errLong("AlterConfigsResponseAlterConfigsResourceResponse", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("AlterConfigsResponse.AlterConfigsResourceResponse", "ResourceName", version)
+		return dst, errLong("AlterConfigsResponseAlterConfigsResourceResponse", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	if flexible {
@@ -267,7 +267,7 @@ func (m *AlterConfigsResponseAlterConfigsResourceResponse) appendTo(dst []byte, 
 }
 
 func (m *AlterConfigsResponseAlterConfigsResourceResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(flexible, true)
 	m.ResourceType = r.Int8()

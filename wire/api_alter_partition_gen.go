@@ -36,7 +36,7 @@ func (m *AlterPartitionRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AlterPartitionRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -66,7 +66,7 @@ func (m *AlterPartitionRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -103,7 +103,7 @@ func (m *AlterPartitionRequestTopicData) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 15))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -134,15 +134,15 @@ func (m *AlterPartitionRequestPartitionData) appendTo(dst []byte, version int16)
 	var err error
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt32(dst, m.LeaderEpoch)
-	if version == 2 {
+	if version <= 2 {
 		dst = appendLen(dst, len(m.NewIsr), true)
 		for _, v := range m.NewIsr {
 			dst = AppendInt32(dst, v)
 		}
 	} else if len(m.NewIsr) != 0 {
-		return dst, errAbsent("AlterPartitionRequest.PartitionData", "NewIsr", version)
+		return dst, errAbsent("AlterPartitionRequestPartitionData", "NewIsr", version)
 	}
-	if version == 3 {
+	if version >= 3 {
 		dst = appendLen(dst, len(m.NewIsrWithEpochs), true)
 		for i := range m.NewIsrWithEpochs {
 			if dst, err = m.NewIsrWithEpochs[i].appendTo(dst, version); err != nil {
@@ -150,7 +150,7 @@ func (m *AlterPartitionRequestPartitionData) appendTo(dst []byte, version int16)
 			}
 		}
 	} else if len(m.NewIsrWithEpochs) != 0 {
-		return dst, errAbsent("AlterPartitionRequest.PartitionData", "NewIsrWithEpochs", version)
+		return dst, errAbsent("AlterPartitionRequestPartitionData", "NewIsrWithEpochs", version)
 	}
 	dst = AppendInt8(dst, m.LeaderRecoveryState)
 	dst = AppendInt32(dst, m.PartitionEpoch)
@@ -161,7 +161,7 @@ func (m *AlterPartitionRequestPartitionData) appendTo(dst []byte, version int16)
 func (m *AlterPartitionRequestPartitionData) readFrom(r *Reader, version int16) {
 	m.PartitionIndex = r.Int32()
 	m.LeaderEpoch = r.Int32()
-	if version == 2 {
+	if version <= 2 {
 		m.NewIsr = sized(r, m.NewIsr, r.arrayLen(true, false, 4))
 		for i := range m.NewIsr {
 			m.NewIsr[i] = r.Int32()
@@ -169,11 +169,11 @@ func (m *AlterPartitionRequestPartitionData) readFrom(r *Reader, version int16) 
 	} else {
 		m.NewIsr = m.NewIsr[:0]
 	}
-	if version == 3 {
+	if version >= 3 {
 		m.NewIsrWithEpochs = sized(r, m.NewIsrWithEpochs, r.arrayLen(true, false, 13))
 		for i := range m.NewIsrWithEpochs {
 			m.NewIsrWithEpochs[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -241,7 +241,7 @@ func (m *AlterPartitionResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AlterPartitionResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -271,7 +271,7 @@ func (m *AlterPartitionResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -308,7 +308,7 @@ func (m *AlterPartitionResponseTopicData) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 21))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -38,7 +38,7 @@ func (m *AlterPartitionReassignmentsRequest) ReadFrom(r *Reader, version int16) 
 		return errVersion("AlterPartitionReassignmentsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -51,7 +51,7 @@ func (m *AlterPartitionReassignmentsRequest) Reset() {
 func (m *AlterPartitionReassignmentsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	dst = AppendInt32(dst, m.TimeoutMs)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendBool(dst, m.AllowReplicationFactorChange)
 	} else if !m.AllowReplicationFactorChange {
 		return dst, errAbsent("AlterPartitionReassignmentsRequest", "AllowReplicationFactorChange", version)
@@ -68,7 +68,7 @@ func (m *AlterPartitionReassignmentsRequest) appendTo(dst []byte, version int16)
 
 func (m *AlterPartitionReassignmentsRequest) readFrom(r *Reader, version int16) {
 	m.TimeoutMs = r.Int32()
-	if version == 1 {
+	if version >= 1 {
 		m.AllowReplicationFactorChange = r.Bool()
 	} else {
 		m.AllowReplicationFactorChange = true
@@ -76,7 +76,7 @@ func (m *AlterPartitionReassignmentsRequest) readFrom(r *Reader, version int16) 
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -98,7 +98,7 @@ func (m *AlterPartitionReassignmentsRequestReassignableTopic) Reset() {
 func (m *AlterPartitionReassignmentsRequestReassignableTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AlterPartitionReassignmentsRequest.ReassignableTopic", "Name", version)
+		return dst, errLong("AlterPartitionReassignmentsRequestReassignableTopic", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -116,7 +116,7 @@ func (m *AlterPartitionReassignmentsRequestReassignableTopic) readFrom(r *Reader
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 6))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -191,7 +191,7 @@ func (m *AlterPartitionReassignmentsResponse) ReadFrom(r *Reader, version int16)
 		return errVersion("AlterPartitionReassignmentsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -206,7 +206,7 @@ func (m *AlterPartitionReassignmentsResponse) Reset() {
 func (m *AlterPartitionReassignmentsResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendBool(dst, m.AllowReplicationFactorChange)
 	}
 	dst = AppendInt16(dst, m.ErrorCode)
@@ -226,7 +226,7 @@ func (m *AlterPartitionReassignmentsResponse) appendTo(dst []byte, version int16
 
 func (m *AlterPartitionReassignmentsResponse) readFrom(r *Reader, version int16) {
 	m.ThrottleTimeMs = r.Int32()
-	if version == 1 {
+	if version >= 1 {
 		m.AllowReplicationFactorChange = r.Bool()
 	} else {
 		m.AllowReplicationFactorChange = true
@@ -236,7 +236,7 @@ func (m *AlterPartitionReassignmentsResponse) readFrom(r *Reader, version int16)
 	m.Responses = sized(r, m.Responses, r.arrayLen(true, false, 3))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -258,7 +258,7 @@ func (m *AlterPartitionReassignmentsResponseReassignableTopicResponse) Reset() {
 func (m *AlterPartitionReassignmentsResponseReassignableTopicResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AlterPartitionReassignmentsResponse.ReassignableTopicResponse", "Name", version)
+		return dst, errLong("AlterPartitionReassignmentsResponseReassignableTopicResponse", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -276,7 +276,7 @@ func (m *AlterPartitionReassignmentsResponseReassignableTopicResponse) readFrom(
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 8))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -301,7 +301,7 @@ func (m *AlterPartitionReassignmentsResponseReassignablePartitionResponse) appen
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("AlterPartitionReassignmentsResponse.ReassignablePartitionResponse", "ErrorMessage", version)
+		return dst, errLong("AlterPartitionReassignmentsResponseReassignablePartitionResponse", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

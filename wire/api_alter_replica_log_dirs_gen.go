@@ -34,7 +34,7 @@ func (m *AlterReplicaLogDirsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AlterReplicaLogDirsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,7 +43,7 @@ func (m *AlterReplicaLogDirsRequest) Reset() {
 }
 
 func (m *AlterReplicaLogDirsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	dst = appendLen(dst, len(m.Dirs), flexible)
 	for i := range m.Dirs {
@@ -58,11 +58,11 @@ func (m *AlterReplicaLogDirsRequest) appendTo(dst []byte, version int16) ([]byte
 }
 
 func (m *AlterReplicaLogDirsRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Dirs = sized(r, m.Dirs, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Dirs {
 		m.Dirs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -84,10 +84,10 @@ func (m *AlterReplicaLogDirsRequestAlterReplicaLogDir) Reset() {
 }
 
 func (m *AlterReplicaLogDirsRequestAlterReplicaLogDir) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	if len(m.Path) > maxTextBytes {
-		return dst, errLong("AlterReplicaLogDirsRequest.AlterReplicaLogDir", "Path", version)
+		return dst, errLong("AlterReplicaLogDirsRequestAlterReplicaLogDir", "Path", version)
 	}
 	dst = appendText(dst, m.Path, flexible)
 	dst = appendLen(dst, len(m.Topics), flexible)
@@ -103,12 +103,12 @@ func (m *AlterReplicaLogDirsRequestAlterReplicaLogDir) appendTo(dst []byte, vers
 }
 
 func (m *AlterReplicaLogDirsRequestAlterReplicaLogDir) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Path = r.Text(flexible)
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -130,9 +130,9 @@ func (m *AlterReplicaLogDirsRequestAlterReplicaLogDirTopic) Reset() {
 }
 
 func (m *AlterReplicaLogDirsRequestAlterReplicaLogDirTopic) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AlterReplicaLogDirsRequest.AlterReplicaLogDirTopic", "Name", version)
+		return dst, errLong("AlterReplicaLogDirsRequestAlterReplicaLogDirTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -146,7 +146,7 @@ func (m *AlterReplicaLogDirsRequestAlterReplicaLogDirTopic) appendTo(dst []byte,
 }
 
 func (m *AlterReplicaLogDirsRequestAlterReplicaLogDirTopic) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Name = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, 4))
 	for i := range m.Partitions {
@@ -187,7 +187,7 @@ func (m *AlterReplicaLogDirsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AlterReplicaLogDirsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -197,7 +197,7 @@ func (m *AlterReplicaLogDirsResponse) Reset() {
 }
 
 func (m *AlterReplicaLogDirsResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = appendLen(dst, len(m.Results), flexible)
@@ -213,12 +213,12 @@ func (m *AlterReplicaLogDirsResponse) appendTo(dst []byte, version int16) ([]byt
 }
 
 func (m *AlterReplicaLogDirsResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ThrottleTimeMs = r.Int32()
 	m.Results = sized(r, m.Results, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -240,10 +240,10 @@ func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult) Reset() {
 }
 
 func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("AlterReplicaLogDirsResponse.AlterReplicaLogDirTopicResult", "TopicName", version)
+		return dst, errLong("AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult", "TopicName", version)
 	}
 	dst = appendText(dst, m.TopicName, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -259,12 +259,12 @@ func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult) appendTo(dst 
 }
 
 func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.TopicName = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 7, 6)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -286,7 +286,7 @@ func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult) Reset() {
 }
 
 func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if flexible {
@@ -296,7 +296,7 @@ func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult) appendTo(
 }
 
 func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.PartitionIndex = r.Int32()
 	m.ErrorCode = r.Int16()
 	if flexible {

@@ -37,7 +37,7 @@ func (m *AlterShareGroupOffsetsRequest) ReadFrom(r *Reader, version int16) error
 		return errVersion("AlterShareGroupOffsetsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,7 +49,7 @@ func (m *AlterShareGroupOffsetsRequest) Reset() {
 func (m *AlterShareGroupOffsetsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("AlterShareGroupOffsetsRequest", "GroupId", version)
+		return dst, errLong("AlterShareGroupOffsetsRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -67,7 +67,7 @@ func (m *AlterShareGroupOffsetsRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -89,7 +89,7 @@ func (m *AlterShareGroupOffsetsRequestTopic) Reset() {
 func (m *AlterShareGroupOffsetsRequestTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("AlterShareGroupOffsetsRequest.AlterShareGroupOffsetsRequestTopic", "TopicName", version)
+		return dst, errLong("AlterShareGroupOffsetsRequestTopic", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -107,7 +107,7 @@ func (m *AlterShareGroupOffsetsRequestTopic) readFrom(r *Reader, version int16) 
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 13))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -171,7 +171,7 @@ func (m *AlterShareGroupOffsetsResponse) ReadFrom(r *Reader, version int16) erro
 		return errVersion("AlterShareGroupOffsetsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -207,7 +207,7 @@ func (m *AlterShareGroupOffsetsResponse) readFrom(r *Reader, version int16) {
 	m.Responses = sized(r, m.Responses, r.arrayLen(true, false, 19))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -231,7 +231,7 @@ func (m *AlterShareGroupOffsetsResponseTopic) Reset() {
 func (m *AlterShareGroupOffsetsResponseTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("AlterShareGroupOffsetsResponse.AlterShareGroupOffsetsResponseTopic", "TopicName", version)
+		return dst, errLong("AlterShareGroupOffsetsResponseTopic", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = AppendUUID(dst, m.TopicID)
@@ -251,7 +251,7 @@ func (m *AlterShareGroupOffsetsResponseTopic) readFrom(r *Reader, version int16)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 8))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -276,7 +276,7 @@ func (m *AlterShareGroupOffsetsResponsePartition) appendTo(dst []byte, version i
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("AlterShareGroupOffsetsResponse.AlterShareGroupOffsetsResponsePartition", "ErrorMessage", version)
+		return dst, errLong("AlterShareGroupOffsetsResponsePartition", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

@@ -37,7 +37,7 @@ func (m *AlterUserScramCredentialsRequest) ReadFrom(r *Reader, version int16) er
 		return errVersion("AlterUserScramCredentialsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -68,14 +68,14 @@ func (m *AlterUserScramCredentialsRequest) readFrom(r *Reader, version int16) {
 	m.Deletions = sized(r, m.Deletions, r.arrayLen(true, false, 3))
 	for i := range m.Deletions {
 		m.Deletions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Upsertions = sized(r, m.Upsertions, r.arrayLen(true, false, 9))
 	for i := range m.Upsertions {
 		m.Upsertions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -96,7 +96,7 @@ func (m *AlterUserScramCredentialsRequestScramCredentialDeletion) Reset() {
 
 func (m *AlterUserScramCredentialsRequestScramCredentialDeletion) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AlterUserScramCredentialsRequest.ScramCredentialDeletion", "Name", version)
+		return dst, errLong("AlterUserScramCredentialsRequestScramCredentialDeletion", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt8(dst, m.Mechanism)
@@ -130,7 +130,7 @@ func (m *AlterUserScramCredentialsRequestScramCredentialUpsertion) Reset() {
 
 func (m *AlterUserScramCredentialsRequestScramCredentialUpsertion) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("AlterUserScramCredentialsRequest.ScramCredentialUpsertion", "Name", version)
+		return dst, errLong("AlterUserScramCredentialsRequestScramCredentialUpsertion", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt8(dst, m.Mechanism)
@@ -180,7 +180,7 @@ func (m *AlterUserScramCredentialsResponse) ReadFrom(r *Reader, version int16) e
 		return errVersion("AlterUserScramCredentialsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -207,7 +207,7 @@ func (m *AlterUserScramCredentialsResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(true, false, 5))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -230,12 +230,12 @@ func (m *AlterUserScramCredentialsResponseAlterUserScramCredentialsResult) Reset
 
 func (m *AlterUserScramCredentialsResponseAlterUserScramCredentialsResult) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.User) > maxTextBytes {
-		return dst, errLong("AlterUserScramCredentialsResponse.AlterUserScramCredentialsResult", "User", version)
+		return dst, errLong("AlterUserScramCredentialsResponseAlterUserScramCredentialsResult", "User", version)
 	}
 	dst = AppendCompactString(dst, m.User)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("AlterUserScramCredentialsResponse.AlterUserScramCredentialsResult", "ErrorMessage", version)
+		return dst, errLong("AlterUserScramCredentialsResponseAlterUserScramCredentialsResult", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

@@ -37,7 +37,7 @@ func (m *ApiVersionsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ApiVersionsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -62,13 +62,13 @@ func (m *ApiVersionsRequest) appendTo(dst []byte, version int16) ([]byte, error)
 		}
 		dst = appendText(dst, m.ClientSoftwareVersion, flexible)
 	}
-	if version == 5 {
+	if version >= 5 {
 		if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-			return dst, errLong("ApiVersionsRequest", "ClusterId", version)
+			return dst, errLong("ApiVersionsRequest", "ClusterID", version)
 		}
 		dst = appendTextPtr(dst, m.ClusterID, flexible)
 	}
-	if version == 5 {
+	if version >= 5 {
 		dst = AppendInt32(dst, m.NodeID)
 	}
 	if flexible {
@@ -89,12 +89,12 @@ func (m *ApiVersionsRequest) readFrom(r *Reader, version int16) {
 	} else {
 		m.ClientSoftwareVersion = ""
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.ClusterID = r.textPtr(flexible, true)
 	} else {
 		m.ClusterID = nil
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.NodeID = r.Int32()
 	} else {
 		m.NodeID = -1
@@ -139,7 +139,7 @@ func (m *ApiVersionsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ApiVersionsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -221,7 +221,7 @@ func (m *ApiVersionsResponse) readFrom(r *Reader, version int16) {
 	m.ApiKeys = sized(r, m.ApiKeys, r.arrayLen(flexible, false, either(flexible, 7, 6)))
 	for i := range m.ApiKeys {
 		m.ApiKeys[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -235,7 +235,7 @@ func (m *ApiVersionsResponse) readFrom(r *Reader, version int16) {
 	m.FinalizedFeatures = m.FinalizedFeatures[:0]
 	m.ZkMigrationReady = false
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -243,7 +243,7 @@ func (m *ApiVersionsResponse) readFrom(r *Reader, version int16) {
 				m.SupportedFeatures = sized(r, m.SupportedFeatures, r.arrayLen(flexible, false, 6))
 				for i := range m.SupportedFeatures {
 					m.SupportedFeatures[i].readFrom(r, version)
-					if r.err != nil {
+					if r.failed() {
 						return
 					}
 				}
@@ -257,7 +257,7 @@ func (m *ApiVersionsResponse) readFrom(r *Reader, version int16) {
 				m.FinalizedFeatures = sized(r, m.FinalizedFeatures, r.arrayLen(flexible, false, 6))
 				for i := range m.FinalizedFeatures {
 					m.FinalizedFeatures[i].readFrom(r, version)
-					if r.err != nil {
+					if r.failed() {
 						return
 					}
 				}
@@ -324,7 +324,7 @@ func (m *ApiVersionsResponseSupportedFeatureKey) Reset() {
 
 func (m *ApiVersionsResponseSupportedFeatureKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ApiVersionsResponse.SupportedFeatureKey", "Name", version)
+		return dst, errLong("ApiVersionsResponseSupportedFeatureKey", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt16(dst, m.MinVersion)
@@ -356,7 +356,7 @@ func (m *ApiVersionsResponseFinalizedFeatureKey) Reset() {
 
 func (m *ApiVersionsResponseFinalizedFeatureKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ApiVersionsResponse.FinalizedFeatureKey", "Name", version)
+		return dst, errLong("ApiVersionsResponseFinalizedFeatureKey", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt16(dst, m.MaxVersionLevel)

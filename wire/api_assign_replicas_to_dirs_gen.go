@@ -36,7 +36,7 @@ func (m *AssignReplicasToDirsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AssignReplicasToDirsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -66,7 +66,7 @@ func (m *AssignReplicasToDirsRequest) readFrom(r *Reader, version int16) {
 	m.Directories = sized(r, m.Directories, r.arrayLen(true, false, 18))
 	for i := range m.Directories {
 		m.Directories[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -103,7 +103,7 @@ func (m *AssignReplicasToDirsRequestDirectoryData) readFrom(r *Reader, version i
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -140,7 +140,7 @@ func (m *AssignReplicasToDirsRequestTopicData) readFrom(r *Reader, version int16
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 5))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -199,7 +199,7 @@ func (m *AssignReplicasToDirsResponse) ReadFrom(r *Reader, version int16) error 
 		return errVersion("AssignReplicasToDirsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -229,7 +229,7 @@ func (m *AssignReplicasToDirsResponse) readFrom(r *Reader, version int16) {
 	m.Directories = sized(r, m.Directories, r.arrayLen(true, false, 18))
 	for i := range m.Directories {
 		m.Directories[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -266,7 +266,7 @@ func (m *AssignReplicasToDirsResponseDirectoryData) readFrom(r *Reader, version 
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -303,7 +303,7 @@ func (m *AssignReplicasToDirsResponseTopicData) readFrom(r *Reader, version int1
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 7))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -37,7 +37,7 @@ func (m *BeginQuorumEpochRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("BeginQuorumEpochRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,13 +49,13 @@ func (m *BeginQuorumEpochRequest) Reset() {
 }
 
 func (m *BeginQuorumEpochRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-		return dst, errLong("BeginQuorumEpochRequest", "ClusterId", version)
+		return dst, errLong("BeginQuorumEpochRequest", "ClusterID", version)
 	}
 	dst = appendTextPtr(dst, m.ClusterID, flexible)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendInt32(dst, m.VoterID)
 	}
 	dst = appendLen(dst, len(m.Topics), flexible)
@@ -64,7 +64,7 @@ func (m *BeginQuorumEpochRequest) appendTo(dst []byte, version int16) ([]byte, e
 			return dst, err
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		dst = appendLen(dst, len(m.LeaderEndpoints), flexible)
 		for i := range m.LeaderEndpoints {
 			if dst, err = m.LeaderEndpoints[i].appendTo(dst, version); err != nil {
@@ -79,9 +79,9 @@ func (m *BeginQuorumEpochRequest) appendTo(dst []byte, version int16) ([]byte, e
 }
 
 func (m *BeginQuorumEpochRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ClusterID = r.textPtr(flexible, true)
-	if version == 1 {
+	if version >= 1 {
 		m.VoterID = r.Int32()
 	} else {
 		m.VoterID = -1
@@ -89,15 +89,15 @@ func (m *BeginQuorumEpochRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		m.LeaderEndpoints = sized(r, m.LeaderEndpoints, r.arrayLen(flexible, false, 5))
 		for i := range m.LeaderEndpoints {
 			m.LeaderEndpoints[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -122,10 +122,10 @@ func (m *BeginQuorumEpochRequestTopicData) Reset() {
 }
 
 func (m *BeginQuorumEpochRequestTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("BeginQuorumEpochRequest.TopicData", "TopicName", version)
+		return dst, errLong("BeginQuorumEpochRequestTopicData", "TopicName", version)
 	}
 	dst = appendText(dst, m.TopicName, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -141,12 +141,12 @@ func (m *BeginQuorumEpochRequestTopicData) appendTo(dst []byte, version int16) (
 }
 
 func (m *BeginQuorumEpochRequestTopicData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.TopicName = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 29, 12)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -172,9 +172,9 @@ func (m *BeginQuorumEpochRequestPartitionData) Reset() {
 }
 
 func (m *BeginQuorumEpochRequestPartitionData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	dst = AppendInt32(dst, m.PartitionIndex)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendUUID(dst, m.VoterDirectoryID)
 	}
 	dst = AppendInt32(dst, m.LeaderID)
@@ -186,9 +186,9 @@ func (m *BeginQuorumEpochRequestPartitionData) appendTo(dst []byte, version int1
 }
 
 func (m *BeginQuorumEpochRequestPartitionData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.PartitionIndex = r.Int32()
-	if version == 1 {
+	if version >= 1 {
 		m.VoterDirectoryID = r.UUID()
 	} else {
 		m.VoterDirectoryID = UUID{}
@@ -216,11 +216,11 @@ func (m *BeginQuorumEpochRequestLeaderEndpoint) Reset() {
 
 func (m *BeginQuorumEpochRequestLeaderEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("BeginQuorumEpochRequest.LeaderEndpoint", "Name", version)
+		return dst, errLong("BeginQuorumEpochRequestLeaderEndpoint", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("BeginQuorumEpochRequest.LeaderEndpoint", "Host", version)
+		return dst, errLong("BeginQuorumEpochRequestLeaderEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -266,7 +266,7 @@ func (m *BeginQuorumEpochResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("BeginQuorumEpochResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -277,7 +277,7 @@ func (m *BeginQuorumEpochResponse) Reset() {
 }
 
 func (m *BeginQuorumEpochResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	dst = appendLen(dst, len(m.Topics), flexible)
@@ -286,7 +286,7 @@ func (m *BeginQuorumEpochResponse) appendTo(dst []byte, version int16) ([]byte, 
 			return dst, err
 		}
 	}
-	if !(version == 1) && len(m.NodeEndpoints) != 0 {
+	if !(version >= 1) && len(m.NodeEndpoints) != 0 {
 		return dst, errAbsent("BeginQuorumEpochResponse", "NodeEndpoints", version)
 	}
 	if flexible {
@@ -311,18 +311,18 @@ func (m *BeginQuorumEpochResponse) appendTo(dst []byte, version int16) ([]byte, 
 }
 
 func (m *BeginQuorumEpochResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ErrorCode = r.Int16()
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.NodeEndpoints = m.NodeEndpoints[:0]
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -330,7 +330,7 @@ func (m *BeginQuorumEpochResponse) readFrom(r *Reader, version int16) {
 				m.NodeEndpoints = sized(r, m.NodeEndpoints, r.arrayLen(flexible, false, 8))
 				for i := range m.NodeEndpoints {
 					m.NodeEndpoints[i].readFrom(r, version)
-					if r.err != nil {
+					if r.failed() {
 						return
 					}
 				}
@@ -355,10 +355,10 @@ func (m *BeginQuorumEpochResponseTopicData) Reset() {
 }
 
 func (m *BeginQuorumEpochResponseTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("BeginQuorumEpochResponse.TopicData", "TopicName", version)
+		return dst, errLong("BeginQuorumEpochResponseTopicData", "TopicName", version)
 	}
 	dst = appendText(dst, m.TopicName, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -374,12 +374,12 @@ func (m *BeginQuorumEpochResponseTopicData) appendTo(dst []byte, version int16) 
 }
 
 func (m *BeginQuorumEpochResponseTopicData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.TopicName = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 15, 14)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -405,7 +405,7 @@ func (m *BeginQuorumEpochResponsePartitionData) Reset() {
 }
 
 func (m *BeginQuorumEpochResponsePartitionData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
 	dst = AppendInt32(dst, m.LeaderID)
@@ -417,7 +417,7 @@ func (m *BeginQuorumEpochResponsePartitionData) appendTo(dst []byte, version int
 }
 
 func (m *BeginQuorumEpochResponsePartitionData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.PartitionIndex = r.Int32()
 	m.ErrorCode = r.Int16()
 	m.LeaderID = r.Int32()
@@ -444,7 +444,7 @@ func (m *BeginQuorumEpochResponseNodeEndpoint) Reset() {
 func (m *BeginQuorumEpochResponseNodeEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("BeginQuorumEpochResponse.NodeEndpoint", "Host", version)
+		return dst, errLong("BeginQuorumEpochResponseNodeEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)

@@ -40,7 +40,7 @@ func (m *BrokerHeartbeatRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("BrokerHeartbeatRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -63,14 +63,14 @@ func (m *BrokerHeartbeatRequest) appendTo(dst []byte, version int16) ([]byte, er
 	if !(version >= 1) && len(m.OfflineLogDirs) != 0 {
 		return dst, errAbsent("BrokerHeartbeatRequest", "OfflineLogDirs", version)
 	}
-	if !(version == 2) && m.CordonedLogDirs != nil {
+	if !(version >= 2) && m.CordonedLogDirs != nil {
 		return dst, errAbsent("BrokerHeartbeatRequest", "CordonedLogDirs", version)
 	}
 	tags := uint32(0)
 	if version >= 1 && len(m.OfflineLogDirs) != 0 {
 		tags++
 	}
-	if version == 2 && m.CordonedLogDirs != nil {
+	if version >= 2 && m.CordonedLogDirs != nil {
 		tags++
 	}
 	dst = AppendUvarint(dst, tags)
@@ -83,7 +83,7 @@ func (m *BrokerHeartbeatRequest) appendTo(dst []byte, version int16) ([]byte, er
 		}
 		dst = closeTag(dst, start)
 	}
-	if version == 2 && m.CordonedLogDirs != nil {
+	if version >= 2 && m.CordonedLogDirs != nil {
 		dst = openTag(dst, 1)
 		start := len(dst)
 		dst = appendLen(dst, sliceLen(m.CordonedLogDirs), true)
@@ -103,7 +103,7 @@ func (m *BrokerHeartbeatRequest) readFrom(r *Reader, version int16) {
 	m.WantShutDown = r.Bool()
 	m.OfflineLogDirs = m.OfflineLogDirs[:0]
 	m.CordonedLogDirs = nil
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -118,7 +118,7 @@ func (m *BrokerHeartbeatRequest) readFrom(r *Reader, version int16) {
 			}
 			r.leave(end)
 		case 1:
-			if !(version == 2) {
+			if !(version >= 2) {
 				r.fail("tag that the version lacks")
 				return
 			}
@@ -171,7 +171,7 @@ func (m *BrokerHeartbeatResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("BrokerHeartbeatResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -42,7 +42,7 @@ func (m *BrokerRegistrationRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("BrokerRegistrationRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -62,7 +62,7 @@ func (m *BrokerRegistrationRequest) appendTo(dst []byte, version int16) ([]byte,
 	var err error
 	dst = AppendInt32(dst, m.BrokerID)
 	if len(m.ClusterID) > maxTextBytes {
-		return dst, errLong("BrokerRegistrationRequest", "ClusterId", version)
+		return dst, errLong("BrokerRegistrationRequest", "ClusterID", version)
 	}
 	dst = AppendCompactString(dst, m.ClusterID)
 	dst = AppendUUID(dst, m.IncarnationID)
@@ -107,14 +107,14 @@ func (m *BrokerRegistrationRequest) readFrom(r *Reader, version int16) {
 	m.Listeners = sized(r, m.Listeners, r.arrayLen(true, false, 7))
 	for i := range m.Listeners {
 		m.Listeners[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Features = sized(r, m.Features, r.arrayLen(true, false, 6))
 	for i := range m.Features {
 		m.Features[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -158,11 +158,11 @@ func (m *BrokerRegistrationRequestListener) Reset() {
 
 func (m *BrokerRegistrationRequestListener) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("BrokerRegistrationRequest.Listener", "Name", version)
+		return dst, errLong("BrokerRegistrationRequestListener", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("BrokerRegistrationRequest.Listener", "Host", version)
+		return dst, errLong("BrokerRegistrationRequestListener", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -195,7 +195,7 @@ func (m *BrokerRegistrationRequestFeature) Reset() {
 
 func (m *BrokerRegistrationRequestFeature) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("BrokerRegistrationRequest.Feature", "Name", version)
+		return dst, errLong("BrokerRegistrationRequestFeature", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt16(dst, m.MinSupportedVersion)
@@ -242,7 +242,7 @@ func (m *BrokerRegistrationResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("BrokerRegistrationResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -37,7 +37,7 @@ func (m *ConsumerGroupDescribeRequest) ReadFrom(r *Reader, version int16) error 
 		return errVersion("ConsumerGroupDescribeRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -50,7 +50,7 @@ func (m *ConsumerGroupDescribeRequest) appendTo(dst []byte, version int16) ([]by
 	dst = appendLen(dst, len(m.GroupIDs), true)
 	for _, v := range m.GroupIDs {
 		if len(v) > maxTextBytes {
-			return dst, errLong("ConsumerGroupDescribeRequest", "GroupIds", version)
+			return dst, errLong("ConsumerGroupDescribeRequest", "GroupIDs", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -63,7 +63,7 @@ func (m *ConsumerGroupDescribeRequest) readFrom(r *Reader, version int16) {
 	m.GroupIDs = sized(r, m.GroupIDs, r.arrayLen(true, false, 1))
 	for i := range m.GroupIDs {
 		m.GroupIDs[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -101,7 +101,7 @@ func (m *ConsumerGroupDescribeResponse) ReadFrom(r *Reader, version int16) error
 		return errVersion("ConsumerGroupDescribeResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -128,7 +128,7 @@ func (m *ConsumerGroupDescribeResponse) readFrom(r *Reader, version int16) {
 	m.Groups = sized(r, m.Groups, r.arrayLen(true, false, 20))
 	for i := range m.Groups {
 		m.Groups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -165,21 +165,21 @@ func (m *ConsumerGroupDescribeResponseDescribedGroup) appendTo(dst []byte, versi
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.DescribedGroup", "ErrorMessage", version)
+		return dst, errLong("ConsumerGroupDescribeResponseDescribedGroup", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.DescribedGroup", "GroupId", version)
+		return dst, errLong("ConsumerGroupDescribeResponseDescribedGroup", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	if len(m.GroupState) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.DescribedGroup", "GroupState", version)
+		return dst, errLong("ConsumerGroupDescribeResponseDescribedGroup", "GroupState", version)
 	}
 	dst = AppendCompactString(dst, m.GroupState)
 	dst = AppendInt32(dst, m.GroupEpoch)
 	dst = AppendInt32(dst, m.AssignmentEpoch)
 	if len(m.AssignorName) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.DescribedGroup", "AssignorName", version)
+		return dst, errLong("ConsumerGroupDescribeResponseDescribedGroup", "AssignorName", version)
 	}
 	dst = AppendCompactString(dst, m.AssignorName)
 	dst = appendLen(dst, len(m.Members), true)
@@ -204,7 +204,7 @@ func (m *ConsumerGroupDescribeResponseDescribedGroup) readFrom(r *Reader, versio
 	m.Members = sized(r, m.Members, r.arrayLen(true, false, 16))
 	for i := range m.Members {
 		m.Members[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -245,35 +245,35 @@ func (m *ConsumerGroupDescribeResponseMember) Reset() {
 func (m *ConsumerGroupDescribeResponseMember) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.Member", "MemberId", version)
+		return dst, errLong("ConsumerGroupDescribeResponseMember", "MemberID", version)
 	}
 	dst = AppendCompactString(dst, m.MemberID)
 	if m.InstanceID != nil && len(*m.InstanceID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.Member", "InstanceId", version)
+		return dst, errLong("ConsumerGroupDescribeResponseMember", "InstanceID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.InstanceID)
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.Member", "RackId", version)
+		return dst, errLong("ConsumerGroupDescribeResponseMember", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	dst = AppendInt32(dst, m.MemberEpoch)
 	if len(m.ClientID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.Member", "ClientId", version)
+		return dst, errLong("ConsumerGroupDescribeResponseMember", "ClientID", version)
 	}
 	dst = AppendCompactString(dst, m.ClientID)
 	if len(m.ClientHost) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.Member", "ClientHost", version)
+		return dst, errLong("ConsumerGroupDescribeResponseMember", "ClientHost", version)
 	}
 	dst = AppendCompactString(dst, m.ClientHost)
 	dst = appendLen(dst, len(m.SubscribedTopicNames), true)
 	for _, v := range m.SubscribedTopicNames {
 		if len(v) > maxTextBytes {
-			return dst, errLong("ConsumerGroupDescribeResponse.Member", "SubscribedTopicNames", version)
+			return dst, errLong("ConsumerGroupDescribeResponseMember", "SubscribedTopicNames", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	if m.SubscribedTopicRegex != nil && len(*m.SubscribedTopicRegex) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.Member", "SubscribedTopicRegex", version)
+		return dst, errLong("ConsumerGroupDescribeResponseMember", "SubscribedTopicRegex", version)
 	}
 	dst = AppendCompactNullableString(dst, m.SubscribedTopicRegex)
 	if dst, err = m.Assignment.appendTo(dst, version); err != nil {
@@ -282,7 +282,7 @@ func (m *ConsumerGroupDescribeResponseMember) appendTo(dst []byte, version int16
 	if dst, err = m.TargetAssignment.appendTo(dst, version); err != nil {
 		return dst, err
 	}
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendInt8(dst, m.MemberType)
 	}
 	dst = AppendNoTags(dst)
@@ -299,14 +299,14 @@ func (m *ConsumerGroupDescribeResponseMember) readFrom(r *Reader, version int16)
 	m.SubscribedTopicNames = sized(r, m.SubscribedTopicNames, r.arrayLen(true, false, 1))
 	for i := range m.SubscribedTopicNames {
 		m.SubscribedTopicNames[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.SubscribedTopicRegex = r.textPtr(true, true)
 	m.Assignment.readFrom(r, version)
 	m.TargetAssignment.readFrom(r, version)
-	if version == 1 {
+	if version >= 1 {
 		m.MemberType = r.Int8()
 	} else {
 		m.MemberType = -1
@@ -340,7 +340,7 @@ func (m *ConsumerGroupDescribeResponseAssignment) readFrom(r *Reader, version in
 	m.TopicPartitions = sized(r, m.TopicPartitions, r.arrayLen(true, false, 19))
 	for i := range m.TopicPartitions {
 		m.TopicPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -364,7 +364,7 @@ func (m *ConsumerGroupDescribeResponseTopicPartitions) Reset() {
 func (m *ConsumerGroupDescribeResponseTopicPartitions) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendUUID(dst, m.TopicID)
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("ConsumerGroupDescribeResponse.TopicPartitions", "TopicName", version)
+		return dst, errLong("ConsumerGroupDescribeResponseTopicPartitions", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)

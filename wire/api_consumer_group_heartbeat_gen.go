@@ -45,7 +45,7 @@ func (m *ConsumerGroupHeartbeatRequest) ReadFrom(r *Reader, version int16) error
 		return errVersion("ConsumerGroupHeartbeatRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -65,20 +65,20 @@ func (m *ConsumerGroupHeartbeatRequest) Reset() {
 func (m *ConsumerGroupHeartbeatRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupHeartbeatRequest", "GroupId", version)
+		return dst, errLong("ConsumerGroupHeartbeatRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupHeartbeatRequest", "MemberId", version)
+		return dst, errLong("ConsumerGroupHeartbeatRequest", "MemberID", version)
 	}
 	dst = AppendCompactString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.MemberEpoch)
 	if m.InstanceID != nil && len(*m.InstanceID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupHeartbeatRequest", "InstanceId", version)
+		return dst, errLong("ConsumerGroupHeartbeatRequest", "InstanceID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.InstanceID)
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupHeartbeatRequest", "RackId", version)
+		return dst, errLong("ConsumerGroupHeartbeatRequest", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	dst = AppendInt32(dst, m.RebalanceTimeoutMs)
@@ -89,7 +89,7 @@ func (m *ConsumerGroupHeartbeatRequest) appendTo(dst []byte, version int16) ([]b
 		}
 		dst = AppendCompactString(dst, v)
 	}
-	if version == 1 {
+	if version >= 1 {
 		if m.SubscribedTopicRegex != nil && len(*m.SubscribedTopicRegex) > maxTextBytes {
 			return dst, errLong("ConsumerGroupHeartbeatRequest", "SubscribedTopicRegex", version)
 		}
@@ -125,11 +125,11 @@ func (m *ConsumerGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.SubscribedTopicNames {
 		m.SubscribedTopicNames[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		m.SubscribedTopicRegex = r.textPtr(true, true)
 	} else {
 		m.SubscribedTopicRegex = nil
@@ -142,7 +142,7 @@ func (m *ConsumerGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.TopicPartitions {
 		m.TopicPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -215,7 +215,7 @@ func (m *ConsumerGroupHeartbeatResponse) ReadFrom(r *Reader, version int16) erro
 		return errVersion("ConsumerGroupHeartbeatResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -238,7 +238,7 @@ func (m *ConsumerGroupHeartbeatResponse) appendTo(dst []byte, version int16) ([]
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	if m.MemberID != nil && len(*m.MemberID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupHeartbeatResponse", "MemberId", version)
+		return dst, errLong("ConsumerGroupHeartbeatResponse", "MemberID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.MemberEpoch)
@@ -297,7 +297,7 @@ func (m *ConsumerGroupHeartbeatResponseAssignment) readFrom(r *Reader, version i
 	m.TopicPartitions = sized(r, m.TopicPartitions, r.arrayLen(true, false, 18))
 	for i := range m.TopicPartitions {
 		m.TopicPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -40,7 +40,7 @@ func (m *ControllerRegistrationRequest) ReadFrom(r *Reader, version int16) error
 		return errVersion("ControllerRegistrationRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -80,14 +80,14 @@ func (m *ControllerRegistrationRequest) readFrom(r *Reader, version int16) {
 	m.Listeners = sized(r, m.Listeners, r.arrayLen(true, false, 7))
 	for i := range m.Listeners {
 		m.Listeners[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Features = sized(r, m.Features, r.arrayLen(true, false, 6))
 	for i := range m.Features {
 		m.Features[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -112,11 +112,11 @@ func (m *ControllerRegistrationRequestListener) Reset() {
 
 func (m *ControllerRegistrationRequestListener) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ControllerRegistrationRequest.Listener", "Name", version)
+		return dst, errLong("ControllerRegistrationRequestListener", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("ControllerRegistrationRequest.Listener", "Host", version)
+		return dst, errLong("ControllerRegistrationRequestListener", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -149,7 +149,7 @@ func (m *ControllerRegistrationRequestFeature) Reset() {
 
 func (m *ControllerRegistrationRequestFeature) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ControllerRegistrationRequest.Feature", "Name", version)
+		return dst, errLong("ControllerRegistrationRequestFeature", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt16(dst, m.MinSupportedVersion)
@@ -196,7 +196,7 @@ func (m *ControllerRegistrationResponse) ReadFrom(r *Reader, version int16) erro
 		return errVersion("ControllerRegistrationResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

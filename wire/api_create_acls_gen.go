@@ -34,7 +34,7 @@ func (m *CreateAclsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("CreateAclsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -62,7 +62,7 @@ func (m *CreateAclsRequest) readFrom(r *Reader, version int16) {
 	m.Creations = sized(r, m.Creations, r.arrayLen(flexible, false, either(flexible, 8, 10)))
 	for i := range m.Creations {
 		m.Creations[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -97,16 +97,16 @@ func (m *CreateAclsRequestAclCreation) appendTo(dst []byte, version int16) ([]by
 	flexible := version >= 2
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("CreateAclsRequest.AclCreation", "ResourceName", version)
+		return dst, errLong("CreateAclsRequestAclCreation", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	dst = AppendInt8(dst, m.ResourcePatternType)
 	if len(m.Principal) > maxTextBytes {
-		return dst, errLong("CreateAclsRequest.AclCreation", "Principal", version)
+		return dst, errLong("CreateAclsRequestAclCreation", "Principal", version)
 	}
 	dst = appendText(dst, m.Principal, flexible)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("CreateAclsRequest.AclCreation", "Host", version)
+		return dst, errLong("CreateAclsRequestAclCreation", "Host", version)
 	}
 	dst = appendText(dst, m.Host, flexible)
 	dst = AppendInt8(dst, m.Operation)
@@ -161,7 +161,7 @@ func (m *CreateAclsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("CreateAclsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -192,7 +192,7 @@ func (m *CreateAclsResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(flexible, false, 4))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -217,7 +217,7 @@ func (m *CreateAclsResponseAclCreationResult) appendTo(dst []byte, version int16
 	flexible := version >= 2
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("CreateAclsResponse.AclCreationResult", "ErrorMessage", version)
+		return dst, errLong("CreateAclsResponseAclCreationResult", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	if flexible {

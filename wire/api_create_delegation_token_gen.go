@@ -39,7 +39,7 @@ func (m *CreateDelegationTokenRequest) ReadFrom(r *Reader, version int16) error 
 		return errVersion("CreateDelegationTokenRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -53,7 +53,7 @@ func (m *CreateDelegationTokenRequest) Reset() {
 func (m *CreateDelegationTokenRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	var err error
-	if version == 3 {
+	if version >= 3 {
 		if m.OwnerPrincipalType != nil && len(*m.OwnerPrincipalType) > maxTextBytes {
 			return dst, errLong("CreateDelegationTokenRequest", "OwnerPrincipalType", version)
 		}
@@ -61,7 +61,7 @@ func (m *CreateDelegationTokenRequest) appendTo(dst []byte, version int16) ([]by
 	} else if m.OwnerPrincipalType == nil || *m.OwnerPrincipalType != "" {
 		return dst, errAbsent("CreateDelegationTokenRequest", "OwnerPrincipalType", version)
 	}
-	if version == 3 {
+	if version >= 3 {
 		if m.OwnerPrincipalName != nil && len(*m.OwnerPrincipalName) > maxTextBytes {
 			return dst, errLong("CreateDelegationTokenRequest", "OwnerPrincipalName", version)
 		}
@@ -84,12 +84,12 @@ func (m *CreateDelegationTokenRequest) appendTo(dst []byte, version int16) ([]by
 
 func (m *CreateDelegationTokenRequest) readFrom(r *Reader, version int16) {
 	flexible := version >= 2
-	if version == 3 {
+	if version >= 3 {
 		m.OwnerPrincipalType = r.textPtr(flexible, true)
 	} else {
 		m.OwnerPrincipalType = new("")
 	}
-	if version == 3 {
+	if version >= 3 {
 		m.OwnerPrincipalName = r.textPtr(flexible, true)
 	} else {
 		m.OwnerPrincipalName = new("")
@@ -97,7 +97,7 @@ func (m *CreateDelegationTokenRequest) readFrom(r *Reader, version int16) {
 	m.Renewers = sized(r, m.Renewers, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 	for i := range m.Renewers {
 		m.Renewers[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -122,11 +122,11 @@ func (m *CreateDelegationTokenRequestCreatableRenewers) Reset() {
 func (m *CreateDelegationTokenRequestCreatableRenewers) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	if len(m.PrincipalType) > maxTextBytes {
-		return dst, errLong("CreateDelegationTokenRequest.CreatableRenewers", "PrincipalType", version)
+		return dst, errLong("CreateDelegationTokenRequestCreatableRenewers", "PrincipalType", version)
 	}
 	dst = appendText(dst, m.PrincipalType, flexible)
 	if len(m.PrincipalName) > maxTextBytes {
-		return dst, errLong("CreateDelegationTokenRequest.CreatableRenewers", "PrincipalName", version)
+		return dst, errLong("CreateDelegationTokenRequestCreatableRenewers", "PrincipalName", version)
 	}
 	dst = appendText(dst, m.PrincipalName, flexible)
 	if flexible {
@@ -183,7 +183,7 @@ func (m *CreateDelegationTokenResponse) ReadFrom(r *Reader, version int16) error
 		return errVersion("CreateDelegationTokenResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -212,7 +212,7 @@ func (m *CreateDelegationTokenResponse) appendTo(dst []byte, version int16) ([]b
 		return dst, errLong("CreateDelegationTokenResponse", "PrincipalName", version)
 	}
 	dst = appendText(dst, m.PrincipalName, flexible)
-	if version == 3 {
+	if version >= 3 {
 		if len(m.TokenRequesterPrincipalType) > maxTextBytes {
 			return dst, errLong("CreateDelegationTokenResponse", "TokenRequesterPrincipalType", version)
 		}
@@ -220,7 +220,7 @@ func (m *CreateDelegationTokenResponse) appendTo(dst []byte, version int16) ([]b
 	} else if m.TokenRequesterPrincipalType != "" {
 		return dst, errAbsent("CreateDelegationTokenResponse", "TokenRequesterPrincipalType", version)
 	}
-	if version == 3 {
+	if version >= 3 {
 		if len(m.TokenRequesterPrincipalName) > maxTextBytes {
 			return dst, errLong("CreateDelegationTokenResponse", "TokenRequesterPrincipalName", version)
 		}
@@ -232,7 +232,7 @@ func (m *CreateDelegationTokenResponse) appendTo(dst []byte, version int16) ([]b
 	dst = AppendInt64(dst, m.ExpiryTimestampMs)
 	dst = AppendInt64(dst, m.MaxTimestampMs)
 	if len(m.TokenID) > maxTextBytes {
-		return dst, errLong("CreateDelegationTokenResponse", "TokenId", version)
+		return dst, errLong("CreateDelegationTokenResponse", "TokenID", version)
 	}
 	dst = appendText(dst, m.TokenID, flexible)
 	dst = appendBlob(dst, m.Hmac, flexible, false)
@@ -248,12 +248,12 @@ func (m *CreateDelegationTokenResponse) readFrom(r *Reader, version int16) {
 	m.ErrorCode = r.Int16()
 	m.PrincipalType = r.Text(flexible)
 	m.PrincipalName = r.Text(flexible)
-	if version == 3 {
+	if version >= 3 {
 		m.TokenRequesterPrincipalType = r.Text(flexible)
 	} else {
 		m.TokenRequesterPrincipalType = ""
 	}
-	if version == 3 {
+	if version >= 3 {
 		m.TokenRequesterPrincipalName = r.Text(flexible)
 	} else {
 		m.TokenRequesterPrincipalName = ""

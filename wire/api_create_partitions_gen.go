@@ -36,7 +36,7 @@ func (m *CreatePartitionsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("CreatePartitionsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -68,7 +68,7 @@ func (m *CreatePartitionsRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 7, 10)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -97,7 +97,7 @@ func (m *CreatePartitionsRequestCreatePartitionsTopic) appendTo(dst []byte, vers
 	flexible := version >= 2
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("CreatePartitionsRequest.CreatePartitionsTopic", "Name", version)
+		return dst, errLong("CreatePartitionsRequestCreatePartitionsTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = AppendInt32(dst, m.Count)
@@ -124,7 +124,7 @@ func (m *CreatePartitionsRequestCreatePartitionsTopic) readFrom(r *Reader, versi
 	}
 	for i := range m.Assignments {
 		m.Assignments[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -196,7 +196,7 @@ func (m *CreatePartitionsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("CreatePartitionsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -227,7 +227,7 @@ func (m *CreatePartitionsResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(flexible, false, either(flexible, 5, 6)))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -253,12 +253,12 @@ func (m *CreatePartitionsResponseCreatePartitionsTopicResult) Reset() {
 func (m *CreatePartitionsResponseCreatePartitionsTopicResult) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("CreatePartitionsResponse.CreatePartitionsTopicResult", "Name", version)
+		return dst, errLong("CreatePartitionsResponseCreatePartitionsTopicResult", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("CreatePartitionsResponse.CreatePartitionsTopicResult", "ErrorMessage", version)
+		return dst, errLong("CreatePartitionsResponseCreatePartitionsTopicResult", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	if flexible {

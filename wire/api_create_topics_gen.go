@@ -36,7 +36,7 @@ func (m *CreateTopicsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("CreateTopicsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -68,7 +68,7 @@ func (m *CreateTopicsRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 10, 16)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -101,7 +101,7 @@ func (m *CreateTopicsRequestCreatableTopic) appendTo(dst []byte, version int16) 
 	flexible := version >= 5
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("CreateTopicsRequest.CreatableTopic", "Name", version)
+		return dst, errLong("CreateTopicsRequestCreatableTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = AppendInt32(dst, m.NumPartitions)
@@ -132,14 +132,14 @@ func (m *CreateTopicsRequestCreatableTopic) readFrom(r *Reader, version int16) {
 	m.Assignments = sized(r, m.Assignments, r.arrayLen(flexible, false, either(flexible, 6, 8)))
 	for i := range m.Assignments {
 		m.Assignments[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Configs = sized(r, m.Configs, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 	for i := range m.Configs {
 		m.Configs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -200,11 +200,11 @@ func (m *CreateTopicsRequestCreatableTopicConfig) Reset() {
 func (m *CreateTopicsRequestCreatableTopicConfig) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 5
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("CreateTopicsRequest.CreatableTopicConfig", "Name", version)
+		return dst, errLong("CreateTopicsRequestCreatableTopicConfig", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	if m.Value != nil && len(*m.Value) > maxTextBytes {
-		return dst, errLong("CreateTopicsRequest.CreatableTopicConfig", "Value", version)
+		return dst, errLong("CreateTopicsRequestCreatableTopicConfig", "Value", version)
 	}
 	dst = appendTextPtr(dst, m.Value, flexible)
 	if flexible {
@@ -252,7 +252,7 @@ func (m *CreateTopicsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("CreateTopicsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -283,7 +283,7 @@ func (m *CreateTopicsResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 12, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -320,15 +320,15 @@ func (m *CreateTopicsResponseCreatableTopicResult) appendTo(dst []byte, version 
 	flexible := version >= 5
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("CreateTopicsResponse.CreatableTopicResult", "Name", version)
+		return dst, errLong("CreateTopicsResponseCreatableTopicResult", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
-	if version == 7 {
+	if version >= 7 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("CreateTopicsResponse.CreatableTopicResult", "ErrorMessage", version)
+		return dst, errLong("CreateTopicsResponseCreatableTopicResult", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	if version >= 5 {
@@ -362,7 +362,7 @@ func (m *CreateTopicsResponseCreatableTopicResult) appendTo(dst []byte, version 
 func (m *CreateTopicsResponseCreatableTopicResult) readFrom(r *Reader, version int16) {
 	flexible := version >= 5
 	m.Name = r.Text(flexible)
-	if version == 7 {
+	if version >= 7 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -388,7 +388,7 @@ func (m *CreateTopicsResponseCreatableTopicResult) readFrom(r *Reader, version i
 		}
 		for i := range m.Configs {
 			m.Configs[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -396,7 +396,7 @@ func (m *CreateTopicsResponseCreatableTopicResult) readFrom(r *Reader, version i
 		m.Configs = emptied(m.Configs)
 	}
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -430,11 +430,11 @@ func (m *CreateTopicsResponseCreatableTopicConfigs) Reset() {
 
 func (m *CreateTopicsResponseCreatableTopicConfigs) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("CreateTopicsResponse.CreatableTopicConfigs", "Name", version)
+		return dst, errLong("CreateTopicsResponseCreatableTopicConfigs", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if m.Value != nil && len(*m.Value) > maxTextBytes {
-		return dst, errLong("CreateTopicsResponse.CreatableTopicConfigs", "Value", version)
+		return dst, errLong("CreateTopicsResponseCreatableTopicConfigs", "Value", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Value)
 	dst = AppendBool(dst, m.ReadOnly)

@@ -34,7 +34,7 @@ func (m *DeleteAclsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DeleteAclsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -62,7 +62,7 @@ func (m *DeleteAclsRequest) readFrom(r *Reader, version int16) {
 	m.Filters = sized(r, m.Filters, r.arrayLen(flexible, false, either(flexible, 8, 10)))
 	for i := range m.Filters {
 		m.Filters[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -97,16 +97,16 @@ func (m *DeleteAclsRequestDeleteAclsFilter) appendTo(dst []byte, version int16) 
 	flexible := version >= 2
 	dst = AppendInt8(dst, m.ResourceTypeFilter)
 	if m.ResourceNameFilter != nil && len(*m.ResourceNameFilter) > maxTextBytes {
-		return dst, errLong("DeleteAclsRequest.DeleteAclsFilter", "ResourceNameFilter", version)
+		return dst, errLong("DeleteAclsRequestDeleteAclsFilter", "ResourceNameFilter", version)
 	}
 	dst = appendTextPtr(dst, m.ResourceNameFilter, flexible)
 	dst = AppendInt8(dst, m.PatternTypeFilter)
 	if m.PrincipalFilter != nil && len(*m.PrincipalFilter) > maxTextBytes {
-		return dst, errLong("DeleteAclsRequest.DeleteAclsFilter", "PrincipalFilter", version)
+		return dst, errLong("DeleteAclsRequestDeleteAclsFilter", "PrincipalFilter", version)
 	}
 	dst = appendTextPtr(dst, m.PrincipalFilter, flexible)
 	if m.HostFilter != nil && len(*m.HostFilter) > maxTextBytes {
-		return dst, errLong("DeleteAclsRequest.DeleteAclsFilter", "HostFilter", version)
+		return dst, errLong("DeleteAclsRequestDeleteAclsFilter", "HostFilter", version)
 	}
 	dst = appendTextPtr(dst, m.HostFilter, flexible)
 	dst = AppendInt8(dst, m.Operation)
@@ -161,7 +161,7 @@ func (m *DeleteAclsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DeleteAclsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -192,7 +192,7 @@ func (m *DeleteAclsResponse) readFrom(r *Reader, version int16) {
 	m.FilterResults = sized(r, m.FilterResults, r.arrayLen(flexible, false, either(flexible, 5, 8)))
 	for i := range m.FilterResults {
 		m.FilterResults[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -220,7 +220,7 @@ func (m *DeleteAclsResponseDeleteAclsFilterResult) appendTo(dst []byte, version 
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DeleteAclsResponse.DeleteAclsFilterResult", "ErrorMessage", version)
+		return dst, errLong("DeleteAclsResponseDeleteAclsFilterResult", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	dst = appendLen(dst, len(m.MatchingAcls), flexible)
@@ -242,7 +242,7 @@ func (m *DeleteAclsResponseDeleteAclsFilterResult) readFrom(r *Reader, version i
 	m.MatchingAcls = sized(r, m.MatchingAcls, r.arrayLen(flexible, false, either(flexible, 11, 14)))
 	for i := range m.MatchingAcls {
 		m.MatchingAcls[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -281,21 +281,21 @@ func (m *DeleteAclsResponseDeleteAclsMatchingAcl) appendTo(dst []byte, version i
 	flexible := version >= 2
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DeleteAclsResponse.DeleteAclsMatchingAcl", "ErrorMessage", version)
+		return dst, errLong("DeleteAclsResponseDeleteAclsMatchingAcl", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("DeleteAclsResponse.DeleteAclsMatchingAcl", "ResourceName", version)
+		return dst, errLong("DeleteAclsResponseDeleteAclsMatchingAcl", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	dst = AppendInt8(dst, m.PatternType)
 	if len(m.Principal) > maxTextBytes {
-		return dst, errLong("DeleteAclsResponse.DeleteAclsMatchingAcl", "Principal", version)
+		return dst, errLong("DeleteAclsResponseDeleteAclsMatchingAcl", "Principal", version)
 	}
 	dst = appendText(dst, m.Principal, flexible)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("DeleteAclsResponse.DeleteAclsMatchingAcl", "Host", version)
+		return dst, errLong("DeleteAclsResponseDeleteAclsMatchingAcl", "Host", version)
 	}
 	dst = appendText(dst, m.Host, flexible)
 	dst = AppendInt8(dst, m.Operation)

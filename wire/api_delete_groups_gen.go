@@ -34,7 +34,7 @@ func (m *DeleteGroupsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DeleteGroupsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -62,7 +62,7 @@ func (m *DeleteGroupsRequest) readFrom(r *Reader, version int16) {
 	m.GroupsNames = sized(r, m.GroupsNames, r.arrayLen(flexible, false, either(flexible, 1, 2)))
 	for i := range m.GroupsNames {
 		m.GroupsNames[i] = r.Text(flexible)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -101,7 +101,7 @@ func (m *DeleteGroupsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DeleteGroupsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -132,7 +132,7 @@ func (m *DeleteGroupsResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(flexible, false, 4))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -158,13 +158,13 @@ func (m *DeleteGroupsResponseDeletableGroupResult) Reset() {
 func (m *DeleteGroupsResponseDeletableGroupResult) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("DeleteGroupsResponse.DeletableGroupResult", "GroupId", version)
+		return dst, errLong("DeleteGroupsResponseDeletableGroupResult", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	dst = AppendInt16(dst, m.ErrorCode)
-	if version == 3 {
+	if version >= 3 {
 		if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-			return dst, errLong("DeleteGroupsResponse.DeletableGroupResult", "ErrorMessage", version)
+			return dst, errLong("DeleteGroupsResponseDeletableGroupResult", "ErrorMessage", version)
 		}
 		dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	}
@@ -178,7 +178,7 @@ func (m *DeleteGroupsResponseDeletableGroupResult) readFrom(r *Reader, version i
 	flexible := version >= 2
 	m.GroupID = r.Text(flexible)
 	m.ErrorCode = r.Int16()
-	if version == 3 {
+	if version >= 3 {
 		m.ErrorMessage = r.textPtr(flexible, true)
 	} else {
 		m.ErrorMessage = nil

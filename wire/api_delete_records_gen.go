@@ -35,7 +35,7 @@ func (m *DeleteRecordsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DeleteRecordsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,7 +45,7 @@ func (m *DeleteRecordsRequest) Reset() {
 }
 
 func (m *DeleteRecordsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	dst = appendLen(dst, len(m.Topics), flexible)
 	for i := range m.Topics {
@@ -61,11 +61,11 @@ func (m *DeleteRecordsRequest) appendTo(dst []byte, version int16) ([]byte, erro
 }
 
 func (m *DeleteRecordsRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -88,10 +88,10 @@ func (m *DeleteRecordsRequestDeleteRecordsTopic) Reset() {
 }
 
 func (m *DeleteRecordsRequestDeleteRecordsTopic) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DeleteRecordsRequest.DeleteRecordsTopic", "Name", version)
+		return dst, errLong("DeleteRecordsRequestDeleteRecordsTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -107,12 +107,12 @@ func (m *DeleteRecordsRequestDeleteRecordsTopic) appendTo(dst []byte, version in
 }
 
 func (m *DeleteRecordsRequestDeleteRecordsTopic) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Name = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 13, 12)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -134,7 +134,7 @@ func (m *DeleteRecordsRequestDeleteRecordsPartition) Reset() {
 }
 
 func (m *DeleteRecordsRequestDeleteRecordsPartition) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt64(dst, m.Offset)
 	if flexible {
@@ -144,7 +144,7 @@ func (m *DeleteRecordsRequestDeleteRecordsPartition) appendTo(dst []byte, versio
 }
 
 func (m *DeleteRecordsRequestDeleteRecordsPartition) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.PartitionIndex = r.Int32()
 	m.Offset = r.Int64()
 	if flexible {
@@ -182,7 +182,7 @@ func (m *DeleteRecordsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DeleteRecordsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -192,7 +192,7 @@ func (m *DeleteRecordsResponse) Reset() {
 }
 
 func (m *DeleteRecordsResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = appendLen(dst, len(m.Topics), flexible)
@@ -208,12 +208,12 @@ func (m *DeleteRecordsResponse) appendTo(dst []byte, version int16) ([]byte, err
 }
 
 func (m *DeleteRecordsResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ThrottleTimeMs = r.Int32()
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -235,10 +235,10 @@ func (m *DeleteRecordsResponseDeleteRecordsTopicResult) Reset() {
 }
 
 func (m *DeleteRecordsResponseDeleteRecordsTopicResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DeleteRecordsResponse.DeleteRecordsTopicResult", "Name", version)
+		return dst, errLong("DeleteRecordsResponseDeleteRecordsTopicResult", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -254,12 +254,12 @@ func (m *DeleteRecordsResponseDeleteRecordsTopicResult) appendTo(dst []byte, ver
 }
 
 func (m *DeleteRecordsResponseDeleteRecordsTopicResult) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Name = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 15, 14)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -283,7 +283,7 @@ func (m *DeleteRecordsResponseDeleteRecordsPartitionResult) Reset() {
 }
 
 func (m *DeleteRecordsResponseDeleteRecordsPartitionResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt64(dst, m.LowWatermark)
 	dst = AppendInt16(dst, m.ErrorCode)
@@ -294,7 +294,7 @@ func (m *DeleteRecordsResponseDeleteRecordsPartitionResult) appendTo(dst []byte,
 }
 
 func (m *DeleteRecordsResponseDeleteRecordsPartitionResult) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.PartitionIndex = r.Int32()
 	m.LowWatermark = r.Int64()
 	m.ErrorCode = r.Int16()

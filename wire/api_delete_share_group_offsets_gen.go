@@ -37,7 +37,7 @@ func (m *DeleteShareGroupOffsetsRequest) ReadFrom(r *Reader, version int16) erro
 		return errVersion("DeleteShareGroupOffsetsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,7 +49,7 @@ func (m *DeleteShareGroupOffsetsRequest) Reset() {
 func (m *DeleteShareGroupOffsetsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("DeleteShareGroupOffsetsRequest", "GroupId", version)
+		return dst, errLong("DeleteShareGroupOffsetsRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -67,7 +67,7 @@ func (m *DeleteShareGroupOffsetsRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 2))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -86,7 +86,7 @@ func (m *DeleteShareGroupOffsetsRequestTopic) Reset() {
 
 func (m *DeleteShareGroupOffsetsRequestTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("DeleteShareGroupOffsetsRequest.DeleteShareGroupOffsetsRequestTopic", "TopicName", version)
+		return dst, errLong("DeleteShareGroupOffsetsRequestTopic", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = AppendNoTags(dst)
@@ -130,7 +130,7 @@ func (m *DeleteShareGroupOffsetsResponse) ReadFrom(r *Reader, version int16) err
 		return errVersion("DeleteShareGroupOffsetsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -166,7 +166,7 @@ func (m *DeleteShareGroupOffsetsResponse) readFrom(r *Reader, version int16) {
 	m.Responses = sized(r, m.Responses, r.arrayLen(true, false, 21))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -191,13 +191,13 @@ func (m *DeleteShareGroupOffsetsResponseTopic) Reset() {
 
 func (m *DeleteShareGroupOffsetsResponseTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("DeleteShareGroupOffsetsResponse.DeleteShareGroupOffsetsResponseTopic", "TopicName", version)
+		return dst, errLong("DeleteShareGroupOffsetsResponseTopic", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = AppendUUID(dst, m.TopicID)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DeleteShareGroupOffsetsResponse.DeleteShareGroupOffsetsResponseTopic", "ErrorMessage", version)
+		return dst, errLong("DeleteShareGroupOffsetsResponseTopic", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

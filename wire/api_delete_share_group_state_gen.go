@@ -37,7 +37,7 @@ func (m *DeleteShareGroupStateRequest) ReadFrom(r *Reader, version int16) error 
 		return errVersion("DeleteShareGroupStateRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,7 +49,7 @@ func (m *DeleteShareGroupStateRequest) Reset() {
 func (m *DeleteShareGroupStateRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("DeleteShareGroupStateRequest", "GroupId", version)
+		return dst, errLong("DeleteShareGroupStateRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -67,7 +67,7 @@ func (m *DeleteShareGroupStateRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -104,7 +104,7 @@ func (m *DeleteShareGroupStateRequestDeleteStateData) readFrom(r *Reader, versio
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 5))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -161,7 +161,7 @@ func (m *DeleteShareGroupStateResponse) ReadFrom(r *Reader, version int16) error
 		return errVersion("DeleteShareGroupStateResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -185,7 +185,7 @@ func (m *DeleteShareGroupStateResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(true, false, 18))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -222,7 +222,7 @@ func (m *DeleteShareGroupStateResponseDeleteStateResult) readFrom(r *Reader, ver
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 8))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -247,7 +247,7 @@ func (m *DeleteShareGroupStateResponsePartitionResult) appendTo(dst []byte, vers
 	dst = AppendInt32(dst, m.Partition)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DeleteShareGroupStateResponse.PartitionResult", "ErrorMessage", version)
+		return dst, errLong("DeleteShareGroupStateResponsePartitionResult", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

@@ -36,7 +36,7 @@ func (m *DeleteTopicsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DeleteTopicsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,7 +49,7 @@ func (m *DeleteTopicsRequest) Reset() {
 func (m *DeleteTopicsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 4
 	var err error
-	if version == 6 {
+	if version >= 6 {
 		dst = appendLen(dst, len(m.Topics), flexible)
 		for i := range m.Topics {
 			if dst, err = m.Topics[i].appendTo(dst, version); err != nil {
@@ -77,11 +77,11 @@ func (m *DeleteTopicsRequest) appendTo(dst []byte, version int16) ([]byte, error
 
 func (m *DeleteTopicsRequest) readFrom(r *Reader, version int16) {
 	flexible := version >= 4
-	if version == 6 {
+	if version >= 6 {
 		m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, 18))
 		for i := range m.Topics {
 			m.Topics[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -92,7 +92,7 @@ func (m *DeleteTopicsRequest) readFrom(r *Reader, version int16) {
 		m.TopicNames = sized(r, m.TopicNames, r.arrayLen(flexible, false, either(flexible, 1, 2)))
 		for i := range m.TopicNames {
 			m.TopicNames[i] = r.Text(flexible)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -119,7 +119,7 @@ func (m *DeleteTopicsRequestDeleteTopicState) Reset() {
 
 func (m *DeleteTopicsRequestDeleteTopicState) appendTo(dst []byte, version int16) ([]byte, error) {
 	if m.Name != nil && len(*m.Name) > maxTextBytes {
-		return dst, errLong("DeleteTopicsRequest.DeleteTopicState", "Name", version)
+		return dst, errLong("DeleteTopicsRequestDeleteTopicState", "Name", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Name)
 	dst = AppendUUID(dst, m.TopicID)
@@ -163,7 +163,7 @@ func (m *DeleteTopicsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DeleteTopicsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -194,7 +194,7 @@ func (m *DeleteTopicsResponse) readFrom(r *Reader, version int16) {
 	m.Responses = sized(r, m.Responses, r.arrayLen(flexible, false, 4))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -221,20 +221,20 @@ func (m *DeleteTopicsResponseDeletableTopicResult) Reset() {
 
 func (m *DeleteTopicsResponseDeletableTopicResult) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 4
-	if m.Name == nil && !(version == 6) {
-		return dst, errNull("DeleteTopicsResponse.DeletableTopicResult", "Name", version)
+	if m.Name == nil && !(version >= 6) {
+		return dst, errNull("DeleteTopicsResponseDeletableTopicResult", "Name", version)
 	}
 	if m.Name != nil && len(*m.Name) > maxTextBytes {
-		return dst, errLong("DeleteTopicsResponse.DeletableTopicResult", "Name", version)
+		return dst, errLong("DeleteTopicsResponseDeletableTopicResult", "Name", version)
 	}
 	dst = appendTextPtr(dst, m.Name, flexible)
-	if version == 6 {
+	if version >= 6 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = AppendInt16(dst, m.ErrorCode)
 	if version >= 5 {
 		if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-			return dst, errLong("DeleteTopicsResponse.DeletableTopicResult", "ErrorMessage", version)
+			return dst, errLong("DeleteTopicsResponseDeletableTopicResult", "ErrorMessage", version)
 		}
 		dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	}
@@ -246,8 +246,8 @@ func (m *DeleteTopicsResponseDeletableTopicResult) appendTo(dst []byte, version 
 
 func (m *DeleteTopicsResponseDeletableTopicResult) readFrom(r *Reader, version int16) {
 	flexible := version >= 4
-	m.Name = r.textPtr(flexible, version == 6)
-	if version == 6 {
+	m.Name = r.textPtr(flexible, version >= 6)
+	if version >= 6 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}

@@ -40,7 +40,7 @@ func (m *DescribeAclsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeAclsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -124,7 +124,7 @@ func (m *DescribeAclsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeAclsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -164,7 +164,7 @@ func (m *DescribeAclsResponse) readFrom(r *Reader, version int16) {
 	m.Resources = sized(r, m.Resources, r.arrayLen(flexible, false, either(flexible, 5, 8)))
 	for i := range m.Resources {
 		m.Resources[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -194,7 +194,7 @@ func (m *DescribeAclsResponseDescribeAclsResource) appendTo(dst []byte, version 
 	var err error
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("DescribeAclsResponse.DescribeAclsResource", "ResourceName", version)
+		return dst, errLong("DescribeAclsResponseDescribeAclsResource", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	dst = AppendInt8(dst, m.PatternType)
@@ -218,7 +218,7 @@ func (m *DescribeAclsResponseDescribeAclsResource) readFrom(r *Reader, version i
 	m.Acls = sized(r, m.Acls, r.arrayLen(flexible, false, either(flexible, 5, 6)))
 	for i := range m.Acls {
 		m.Acls[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -246,11 +246,11 @@ func (m *DescribeAclsResponseAclDescription) Reset() {
 func (m *DescribeAclsResponseAclDescription) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	if len(m.Principal) > maxTextBytes {
-		return dst, errLong("DescribeAclsResponse.AclDescription", "Principal", version)
+		return dst, errLong("DescribeAclsResponseAclDescription", "Principal", version)
 	}
 	dst = appendText(dst, m.Principal, flexible)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("DescribeAclsResponse.AclDescription", "Host", version)
+		return dst, errLong("DescribeAclsResponseAclDescription", "Host", version)
 	}
 	dst = appendText(dst, m.Host, flexible)
 	dst = AppendInt8(dst, m.Operation)

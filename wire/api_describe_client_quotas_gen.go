@@ -35,7 +35,7 @@ func (m *DescribeClientQuotasRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeClientQuotasRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,7 +45,7 @@ func (m *DescribeClientQuotasRequest) Reset() {
 }
 
 func (m *DescribeClientQuotasRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = appendLen(dst, len(m.Components), flexible)
 	for i := range m.Components {
@@ -61,11 +61,11 @@ func (m *DescribeClientQuotasRequest) appendTo(dst []byte, version int16) ([]byt
 }
 
 func (m *DescribeClientQuotasRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Components = sized(r, m.Components, r.arrayLen(flexible, false, either(flexible, 4, 5)))
 	for i := range m.Components {
 		m.Components[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -90,14 +90,14 @@ func (m *DescribeClientQuotasRequestComponentData) Reset() {
 }
 
 func (m *DescribeClientQuotasRequestComponentData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	if len(m.EntityType) > maxTextBytes {
-		return dst, errLong("DescribeClientQuotasRequest.ComponentData", "EntityType", version)
+		return dst, errLong("DescribeClientQuotasRequestComponentData", "EntityType", version)
 	}
 	dst = appendText(dst, m.EntityType, flexible)
 	dst = AppendInt8(dst, m.MatchType)
 	if m.Match != nil && len(*m.Match) > maxTextBytes {
-		return dst, errLong("DescribeClientQuotasRequest.ComponentData", "Match", version)
+		return dst, errLong("DescribeClientQuotasRequestComponentData", "Match", version)
 	}
 	dst = appendTextPtr(dst, m.Match, flexible)
 	if flexible {
@@ -107,7 +107,7 @@ func (m *DescribeClientQuotasRequestComponentData) appendTo(dst []byte, version 
 }
 
 func (m *DescribeClientQuotasRequestComponentData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.EntityType = r.Text(flexible)
 	m.MatchType = r.Int8()
 	m.Match = r.textPtr(flexible, true)
@@ -148,7 +148,7 @@ func (m *DescribeClientQuotasResponse) ReadFrom(r *Reader, version int16) error 
 		return errVersion("DescribeClientQuotasResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -160,7 +160,7 @@ func (m *DescribeClientQuotasResponse) Reset() {
 }
 
 func (m *DescribeClientQuotasResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = AppendInt16(dst, m.ErrorCode)
@@ -181,7 +181,7 @@ func (m *DescribeClientQuotasResponse) appendTo(dst []byte, version int16) ([]by
 }
 
 func (m *DescribeClientQuotasResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ThrottleTimeMs = r.Int32()
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(flexible, true)
@@ -192,7 +192,7 @@ func (m *DescribeClientQuotasResponse) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.Entries {
 		m.Entries[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -214,7 +214,7 @@ func (m *DescribeClientQuotasResponseEntryData) Reset() {
 }
 
 func (m *DescribeClientQuotasResponseEntryData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = appendLen(dst, len(m.Entity), flexible)
 	for i := range m.Entity {
@@ -235,18 +235,18 @@ func (m *DescribeClientQuotasResponseEntryData) appendTo(dst []byte, version int
 }
 
 func (m *DescribeClientQuotasResponseEntryData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Entity = sized(r, m.Entity, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 	for i := range m.Entity {
 		m.Entity[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Values = sized(r, m.Values, r.arrayLen(flexible, false, 10))
 	for i := range m.Values {
 		m.Values[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -268,13 +268,13 @@ func (m *DescribeClientQuotasResponseEntityData) Reset() {
 }
 
 func (m *DescribeClientQuotasResponseEntityData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	if len(m.EntityType) > maxTextBytes {
-		return dst, errLong("DescribeClientQuotasResponse.EntityData", "EntityType", version)
+		return dst, errLong("DescribeClientQuotasResponseEntityData", "EntityType", version)
 	}
 	dst = appendText(dst, m.EntityType, flexible)
 	if m.EntityName != nil && len(*m.EntityName) > maxTextBytes {
-		return dst, errLong("DescribeClientQuotasResponse.EntityData", "EntityName", version)
+		return dst, errLong("DescribeClientQuotasResponseEntityData", "EntityName", version)
 	}
 	dst = appendTextPtr(dst, m.EntityName, flexible)
 	if flexible {
@@ -284,7 +284,7 @@ func (m *DescribeClientQuotasResponseEntityData) appendTo(dst []byte, version in
 }
 
 func (m *DescribeClientQuotasResponseEntityData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.EntityType = r.Text(flexible)
 	m.EntityName = r.textPtr(flexible, true)
 	if flexible {
@@ -305,9 +305,9 @@ func (m *DescribeClientQuotasResponseValueData) Reset() {
 }
 
 func (m *DescribeClientQuotasResponseValueData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	if len(m.Key) > maxTextBytes {
-		return dst, errLong("DescribeClientQuotasResponse.ValueData", "Key", version)
+		return dst, errLong("DescribeClientQuotasResponseValueData", "Key", version)
 	}
 	dst = appendText(dst, m.Key, flexible)
 	dst = AppendFloat64(dst, m.Value)
@@ -318,7 +318,7 @@ func (m *DescribeClientQuotasResponseValueData) appendTo(dst []byte, version int
 }
 
 func (m *DescribeClientQuotasResponseValueData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Key = r.Text(flexible)
 	m.Value = r.Float64()
 	if flexible {

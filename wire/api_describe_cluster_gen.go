@@ -36,7 +36,7 @@ func (m *DescribeClusterRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeClusterRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -53,7 +53,7 @@ func (m *DescribeClusterRequest) appendTo(dst []byte, version int16) ([]byte, er
 	} else if m.EndpointType != 1 {
 		return dst, errAbsent("DescribeClusterRequest", "EndpointType", version)
 	}
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendBool(dst, m.IncludeFencedBrokers)
 	} else if m.IncludeFencedBrokers {
 		return dst, errAbsent("DescribeClusterRequest", "IncludeFencedBrokers", version)
@@ -69,7 +69,7 @@ func (m *DescribeClusterRequest) readFrom(r *Reader, version int16) {
 	} else {
 		m.EndpointType = 1
 	}
-	if version == 2 {
+	if version >= 2 {
 		m.IncludeFencedBrokers = r.Bool()
 	} else {
 		m.IncludeFencedBrokers = false
@@ -113,7 +113,7 @@ func (m *DescribeClusterResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeClusterResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -142,7 +142,7 @@ func (m *DescribeClusterResponse) appendTo(dst []byte, version int16) ([]byte, e
 		return dst, errAbsent("DescribeClusterResponse", "EndpointType", version)
 	}
 	if len(m.ClusterID) > maxTextBytes {
-		return dst, errLong("DescribeClusterResponse", "ClusterId", version)
+		return dst, errLong("DescribeClusterResponse", "ClusterID", version)
 	}
 	dst = AppendCompactString(dst, m.ClusterID)
 	dst = AppendInt32(dst, m.ControllerID)
@@ -171,7 +171,7 @@ func (m *DescribeClusterResponse) readFrom(r *Reader, version int16) {
 	m.Brokers = sized(r, m.Brokers, r.arrayLen(true, false, 11))
 	for i := range m.Brokers {
 		m.Brokers[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -200,18 +200,18 @@ func (m *DescribeClusterResponseDescribeClusterBroker) Reset() {
 func (m *DescribeClusterResponseDescribeClusterBroker) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.BrokerID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("DescribeClusterResponse.DescribeClusterBroker", "Host", version)
+		return dst, errLong("DescribeClusterResponseDescribeClusterBroker", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendInt32(dst, m.Port)
 	if m.Rack != nil && len(*m.Rack) > maxTextBytes {
-		return dst, errLong("DescribeClusterResponse.DescribeClusterBroker", "Rack", version)
+		return dst, errLong("DescribeClusterResponseDescribeClusterBroker", "Rack", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Rack)
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendBool(dst, m.IsFenced)
 	} else if m.IsFenced {
-		return dst, errAbsent("DescribeClusterResponse.DescribeClusterBroker", "IsFenced", version)
+		return dst, errAbsent("DescribeClusterResponseDescribeClusterBroker", "IsFenced", version)
 	}
 	dst = AppendNoTags(dst)
 	return dst, nil
@@ -222,7 +222,7 @@ func (m *DescribeClusterResponseDescribeClusterBroker) readFrom(r *Reader, versi
 	m.Host = r.Text(true)
 	m.Port = r.Int32()
 	m.Rack = r.textPtr(true, true)
-	if version == 2 {
+	if version >= 2 {
 		m.IsFenced = r.Bool()
 	} else {
 		m.IsFenced = false

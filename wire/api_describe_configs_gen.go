@@ -36,7 +36,7 @@ func (m *DescribeConfigsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeConfigsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -47,7 +47,7 @@ func (m *DescribeConfigsRequest) Reset() {
 }
 
 func (m *DescribeConfigsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	dst = appendLen(dst, len(m.Resources), flexible)
 	for i := range m.Resources {
@@ -68,11 +68,11 @@ func (m *DescribeConfigsRequest) appendTo(dst []byte, version int16) ([]byte, er
 }
 
 func (m *DescribeConfigsRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.Resources = sized(r, m.Resources, r.arrayLen(flexible, false, either(flexible, 4, 7)))
 	for i := range m.Resources {
 		m.Resources[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -102,16 +102,16 @@ func (m *DescribeConfigsRequestDescribeConfigsResource) Reset() {
 }
 
 func (m *DescribeConfigsRequestDescribeConfigsResource) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("DescribeConfigsRequest.DescribeConfigsResource", "ResourceName", version)
+		return dst, errLong("DescribeConfigsRequestDescribeConfigsResource", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	dst = appendLen(dst, sliceLen(m.ConfigurationKeys), flexible)
 	for _, v := range m.ConfigurationKeys {
 		if len(v) > maxTextBytes {
-			return dst, errLong("DescribeConfigsRequest.DescribeConfigsResource", "ConfigurationKeys", version)
+			return dst, errLong("DescribeConfigsRequestDescribeConfigsResource", "ConfigurationKeys", version)
 		}
 		dst = appendText(dst, v, flexible)
 	}
@@ -122,7 +122,7 @@ func (m *DescribeConfigsRequestDescribeConfigsResource) appendTo(dst []byte, ver
 }
 
 func (m *DescribeConfigsRequestDescribeConfigsResource) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.ResourceType = r.Int8()
 	m.ResourceName = r.Text(flexible)
 	if n := r.arrayLen(flexible, true, either(flexible, 1, 2)); n < 0 {
@@ -132,7 +132,7 @@ func (m *DescribeConfigsRequestDescribeConfigsResource) readFrom(r *Reader, vers
 	}
 	for i := range m.ConfigurationKeys {
 		m.ConfigurationKeys[i] = r.Text(flexible)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -171,7 +171,7 @@ func (m *DescribeConfigsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeConfigsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -181,7 +181,7 @@ func (m *DescribeConfigsResponse) Reset() {
 }
 
 func (m *DescribeConfigsResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = appendLen(dst, len(m.Results), flexible)
@@ -197,12 +197,12 @@ func (m *DescribeConfigsResponse) appendTo(dst []byte, version int16) ([]byte, e
 }
 
 func (m *DescribeConfigsResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.ThrottleTimeMs = r.Int32()
 	m.Results = sized(r, m.Results, r.arrayLen(flexible, false, either(flexible, 7, 11)))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -230,16 +230,16 @@ func (m *DescribeConfigsResponseDescribeConfigsResult) Reset() {
 }
 
 func (m *DescribeConfigsResponseDescribeConfigsResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DescribeConfigsResponse.DescribeConfigsResult", "ErrorMessage", version)
+		return dst, errLong("DescribeConfigsResponseDescribeConfigsResult", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("DescribeConfigsResponse.DescribeConfigsResult", "ResourceName", version)
+		return dst, errLong("DescribeConfigsResponseDescribeConfigsResult", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	dst = appendLen(dst, len(m.Configs), flexible)
@@ -255,7 +255,7 @@ func (m *DescribeConfigsResponseDescribeConfigsResult) appendTo(dst []byte, vers
 }
 
 func (m *DescribeConfigsResponseDescribeConfigsResult) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(flexible, true)
 	m.ResourceType = r.Int8()
@@ -263,7 +263,7 @@ func (m *DescribeConfigsResponseDescribeConfigsResult) readFrom(r *Reader, versi
 	m.Configs = sized(r, m.Configs, r.arrayLen(flexible, false, either(flexible, 9, 11)))
 	for i := range m.Configs {
 		m.Configs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -297,14 +297,14 @@ func (m *DescribeConfigsResponseDescribeConfigsResourceResult) Reset() {
 }
 
 func (m *DescribeConfigsResponseDescribeConfigsResourceResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DescribeConfigsResponse.DescribeConfigsResourceResult", "Name", version)
+		return dst, errLong("DescribeConfigsResponseDescribeConfigsResourceResult", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	if m.Value != nil && len(*m.Value) > maxTextBytes {
-		return dst, errLong("DescribeConfigsResponse.DescribeConfigsResourceResult", "Value", version)
+		return dst, errLong("DescribeConfigsResponseDescribeConfigsResourceResult", "Value", version)
 	}
 	dst = appendTextPtr(dst, m.Value, flexible)
 	dst = AppendBool(dst, m.ReadOnly)
@@ -321,7 +321,7 @@ func (m *DescribeConfigsResponseDescribeConfigsResourceResult) appendTo(dst []by
 	}
 	if version >= 3 {
 		if m.Documentation != nil && len(*m.Documentation) > maxTextBytes {
-			return dst, errLong("DescribeConfigsResponse.DescribeConfigsResourceResult", "Documentation", version)
+			return dst, errLong("DescribeConfigsResponseDescribeConfigsResourceResult", "Documentation", version)
 		}
 		dst = appendTextPtr(dst, m.Documentation, flexible)
 	}
@@ -332,7 +332,7 @@ func (m *DescribeConfigsResponseDescribeConfigsResourceResult) appendTo(dst []by
 }
 
 func (m *DescribeConfigsResponseDescribeConfigsResourceResult) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.Name = r.Text(flexible)
 	m.Value = r.textPtr(flexible, true)
 	m.ReadOnly = r.Bool()
@@ -341,7 +341,7 @@ func (m *DescribeConfigsResponseDescribeConfigsResourceResult) readFrom(r *Reade
 	m.Synonyms = sized(r, m.Synonyms, r.arrayLen(flexible, false, either(flexible, 4, 5)))
 	for i := range m.Synonyms {
 		m.Synonyms[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -375,13 +375,13 @@ func (m *DescribeConfigsResponseDescribeConfigsSynonym) Reset() {
 }
 
 func (m *DescribeConfigsResponseDescribeConfigsSynonym) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DescribeConfigsResponse.DescribeConfigsSynonym", "Name", version)
+		return dst, errLong("DescribeConfigsResponseDescribeConfigsSynonym", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	if m.Value != nil && len(*m.Value) > maxTextBytes {
-		return dst, errLong("DescribeConfigsResponse.DescribeConfigsSynonym", "Value", version)
+		return dst, errLong("DescribeConfigsResponseDescribeConfigsSynonym", "Value", version)
 	}
 	dst = appendTextPtr(dst, m.Value, flexible)
 	dst = AppendInt8(dst, m.Source)
@@ -392,7 +392,7 @@ func (m *DescribeConfigsResponseDescribeConfigsSynonym) appendTo(dst []byte, ver
 }
 
 func (m *DescribeConfigsResponseDescribeConfigsSynonym) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.Name = r.Text(flexible)
 	m.Value = r.textPtr(flexible, true)
 	m.Source = r.Int8()

@@ -36,7 +36,7 @@ func (m *DescribeDelegationTokenRequest) ReadFrom(r *Reader, version int16) erro
 		return errVersion("DescribeDelegationTokenRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -68,7 +68,7 @@ func (m *DescribeDelegationTokenRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.Owners {
 		m.Owners[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -92,11 +92,11 @@ func (m *DescribeDelegationTokenRequestDescribeDelegationTokenOwner) Reset() {
 func (m *DescribeDelegationTokenRequestDescribeDelegationTokenOwner) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	if len(m.PrincipalType) > maxTextBytes {
-		return dst, errLong("DescribeDelegationTokenRequest.DescribeDelegationTokenOwner", "PrincipalType", version)
+		return dst, errLong("DescribeDelegationTokenRequestDescribeDelegationTokenOwner", "PrincipalType", version)
 	}
 	dst = appendText(dst, m.PrincipalType, flexible)
 	if len(m.PrincipalName) > maxTextBytes {
-		return dst, errLong("DescribeDelegationTokenRequest.DescribeDelegationTokenOwner", "PrincipalName", version)
+		return dst, errLong("DescribeDelegationTokenRequestDescribeDelegationTokenOwner", "PrincipalName", version)
 	}
 	dst = appendText(dst, m.PrincipalName, flexible)
 	if flexible {
@@ -145,7 +145,7 @@ func (m *DescribeDelegationTokenResponse) ReadFrom(r *Reader, version int16) err
 		return errVersion("DescribeDelegationTokenResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -178,7 +178,7 @@ func (m *DescribeDelegationTokenResponse) readFrom(r *Reader, version int16) {
 	m.Tokens = sized(r, m.Tokens, r.arrayLen(flexible, false, either(flexible, 30, 38)))
 	for i := range m.Tokens {
 		m.Tokens[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -220,34 +220,34 @@ func (m *DescribeDelegationTokenResponseDescribedDelegationToken) appendTo(dst [
 	flexible := version >= 2
 	var err error
 	if len(m.PrincipalType) > maxTextBytes {
-		return dst, errLong("DescribeDelegationTokenResponse.DescribedDelegationToken", "PrincipalType", version)
+		return dst, errLong("DescribeDelegationTokenResponseDescribedDelegationToken", "PrincipalType", version)
 	}
 	dst = appendText(dst, m.PrincipalType, flexible)
 	if len(m.PrincipalName) > maxTextBytes {
-		return dst, errLong("DescribeDelegationTokenResponse.DescribedDelegationToken", "PrincipalName", version)
+		return dst, errLong("DescribeDelegationTokenResponseDescribedDelegationToken", "PrincipalName", version)
 	}
 	dst = appendText(dst, m.PrincipalName, flexible)
-	if version == 3 {
+	if version >= 3 {
 		if len(m.TokenRequesterPrincipalType) > maxTextBytes {
-			return dst, errLong("DescribeDelegationTokenResponse.DescribedDelegationToken", "TokenRequesterPrincipalType", version)
+			return dst, errLong("DescribeDelegationTokenResponseDescribedDelegationToken", "TokenRequesterPrincipalType", version)
 		}
 		dst = appendText(dst, m.TokenRequesterPrincipalType, flexible)
 	} else if m.TokenRequesterPrincipalType != "" {
-		return dst, errAbsent("DescribeDelegationTokenResponse.DescribedDelegationToken", "TokenRequesterPrincipalType", version)
+		return dst, errAbsent("DescribeDelegationTokenResponseDescribedDelegationToken", "TokenRequesterPrincipalType", version)
 	}
-	if version == 3 {
+	if version >= 3 {
 		if len(m.TokenRequesterPrincipalName) > maxTextBytes {
-			return dst, errLong("DescribeDelegationTokenResponse.DescribedDelegationToken", "TokenRequesterPrincipalName", version)
+			return dst, errLong("DescribeDelegationTokenResponseDescribedDelegationToken", "TokenRequesterPrincipalName", version)
 		}
 		dst = appendText(dst, m.TokenRequesterPrincipalName, flexible)
 	} else if m.TokenRequesterPrincipalName != "" {
-		return dst, errAbsent("DescribeDelegationTokenResponse.DescribedDelegationToken", "TokenRequesterPrincipalName", version)
+		return dst, errAbsent("DescribeDelegationTokenResponseDescribedDelegationToken", "TokenRequesterPrincipalName", version)
 	}
 	dst = AppendInt64(dst, m.IssueTimestamp)
 	dst = AppendInt64(dst, m.ExpiryTimestamp)
 	dst = AppendInt64(dst, m.MaxTimestamp)
 	if len(m.TokenID) > maxTextBytes {
-		return dst, errLong("DescribeDelegationTokenResponse.DescribedDelegationToken", "TokenId", version)
+		return dst, errLong("DescribeDelegationTokenResponseDescribedDelegationToken", "TokenID", version)
 	}
 	dst = appendText(dst, m.TokenID, flexible)
 	dst = appendBlob(dst, m.Hmac, flexible, false)
@@ -267,12 +267,12 @@ func (m *DescribeDelegationTokenResponseDescribedDelegationToken) readFrom(r *Re
 	flexible := version >= 2
 	m.PrincipalType = r.Text(flexible)
 	m.PrincipalName = r.Text(flexible)
-	if version == 3 {
+	if version >= 3 {
 		m.TokenRequesterPrincipalType = r.Text(flexible)
 	} else {
 		m.TokenRequesterPrincipalType = ""
 	}
-	if version == 3 {
+	if version >= 3 {
 		m.TokenRequesterPrincipalName = r.Text(flexible)
 	} else {
 		m.TokenRequesterPrincipalName = ""
@@ -285,7 +285,7 @@ func (m *DescribeDelegationTokenResponseDescribedDelegationToken) readFrom(r *Re
 	m.Renewers = sized(r, m.Renewers, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 	for i := range m.Renewers {
 		m.Renewers[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -309,11 +309,11 @@ func (m *DescribeDelegationTokenResponseDescribedDelegationTokenRenewer) Reset()
 func (m *DescribeDelegationTokenResponseDescribedDelegationTokenRenewer) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	if len(m.PrincipalType) > maxTextBytes {
-		return dst, errLong("DescribeDelegationTokenResponse.DescribedDelegationTokenRenewer", "PrincipalType", version)
+		return dst, errLong("DescribeDelegationTokenResponseDescribedDelegationTokenRenewer", "PrincipalType", version)
 	}
 	dst = appendText(dst, m.PrincipalType, flexible)
 	if len(m.PrincipalName) > maxTextBytes {
-		return dst, errLong("DescribeDelegationTokenResponse.DescribedDelegationTokenRenewer", "PrincipalName", version)
+		return dst, errLong("DescribeDelegationTokenResponseDescribedDelegationTokenRenewer", "PrincipalName", version)
 	}
 	dst = appendText(dst, m.PrincipalName, flexible)
 	if flexible {

@@ -35,7 +35,7 @@ func (m *DescribeGroupsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeGroupsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -69,7 +69,7 @@ func (m *DescribeGroupsRequest) readFrom(r *Reader, version int16) {
 	m.Groups = sized(r, m.Groups, r.arrayLen(flexible, false, either(flexible, 1, 2)))
 	for i := range m.Groups {
 		m.Groups[i] = r.Text(flexible)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -113,7 +113,7 @@ func (m *DescribeGroupsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeGroupsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -150,7 +150,7 @@ func (m *DescribeGroupsResponse) readFrom(r *Reader, version int16) {
 	m.Groups = sized(r, m.Groups, r.arrayLen(flexible, false, either(flexible, 12, 14)))
 	for i := range m.Groups {
 		m.Groups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -187,28 +187,28 @@ func (m *DescribeGroupsResponseDescribedGroup) appendTo(dst []byte, version int1
 	flexible := version >= 5
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
-	if version == 6 {
+	if version >= 6 {
 		if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-			return dst, errLong("DescribeGroupsResponse.DescribedGroup", "ErrorMessage", version)
+			return dst, errLong("DescribeGroupsResponseDescribedGroup", "ErrorMessage", version)
 		}
 		dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	} else if m.ErrorMessage != nil {
-		return dst, errAbsent("DescribeGroupsResponse.DescribedGroup", "ErrorMessage", version)
+		return dst, errAbsent("DescribeGroupsResponseDescribedGroup", "ErrorMessage", version)
 	}
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("DescribeGroupsResponse.DescribedGroup", "GroupId", version)
+		return dst, errLong("DescribeGroupsResponseDescribedGroup", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	if len(m.GroupState) > maxTextBytes {
-		return dst, errLong("DescribeGroupsResponse.DescribedGroup", "GroupState", version)
+		return dst, errLong("DescribeGroupsResponseDescribedGroup", "GroupState", version)
 	}
 	dst = appendText(dst, m.GroupState, flexible)
 	if len(m.ProtocolType) > maxTextBytes {
-		return dst, errLong("DescribeGroupsResponse.DescribedGroup", "ProtocolType", version)
+		return dst, errLong("DescribeGroupsResponseDescribedGroup", "ProtocolType", version)
 	}
 	dst = appendText(dst, m.ProtocolType, flexible)
 	if len(m.ProtocolData) > maxTextBytes {
-		return dst, errLong("DescribeGroupsResponse.DescribedGroup", "ProtocolData", version)
+		return dst, errLong("DescribeGroupsResponseDescribedGroup", "ProtocolData", version)
 	}
 	dst = appendText(dst, m.ProtocolData, flexible)
 	dst = appendLen(dst, len(m.Members), flexible)
@@ -220,7 +220,7 @@ func (m *DescribeGroupsResponseDescribedGroup) appendTo(dst []byte, version int1
 	if version >= 3 {
 		dst = AppendInt32(dst, m.AuthorizedOperations)
 	} else if m.AuthorizedOperations != -2147483648 {
-		return dst, errAbsent("DescribeGroupsResponse.DescribedGroup", "AuthorizedOperations", version)
+		return dst, errAbsent("DescribeGroupsResponseDescribedGroup", "AuthorizedOperations", version)
 	}
 	if flexible {
 		dst = AppendNoTags(dst)
@@ -231,7 +231,7 @@ func (m *DescribeGroupsResponseDescribedGroup) appendTo(dst []byte, version int1
 func (m *DescribeGroupsResponseDescribedGroup) readFrom(r *Reader, version int16) {
 	flexible := version >= 5
 	m.ErrorCode = r.Int16()
-	if version == 6 {
+	if version >= 6 {
 		m.ErrorMessage = r.textPtr(flexible, true)
 	} else {
 		m.ErrorMessage = nil
@@ -243,7 +243,7 @@ func (m *DescribeGroupsResponseDescribedGroup) readFrom(r *Reader, version int16
 	m.Members = sized(r, m.Members, r.arrayLen(flexible, false, either(flexible, 7, 14)))
 	for i := range m.Members {
 		m.Members[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -280,21 +280,21 @@ func (m *DescribeGroupsResponseDescribedGroupMember) Reset() {
 func (m *DescribeGroupsResponseDescribedGroupMember) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 5
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("DescribeGroupsResponse.DescribedGroupMember", "MemberId", version)
+		return dst, errLong("DescribeGroupsResponseDescribedGroupMember", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if version >= 4 {
 		if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-			return dst, errLong("DescribeGroupsResponse.DescribedGroupMember", "GroupInstanceId", version)
+			return dst, errLong("DescribeGroupsResponseDescribedGroupMember", "GroupInstanceID", version)
 		}
 		dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	}
 	if len(m.ClientID) > maxTextBytes {
-		return dst, errLong("DescribeGroupsResponse.DescribedGroupMember", "ClientId", version)
+		return dst, errLong("DescribeGroupsResponseDescribedGroupMember", "ClientID", version)
 	}
 	dst = appendText(dst, m.ClientID, flexible)
 	if len(m.ClientHost) > maxTextBytes {
-		return dst, errLong("DescribeGroupsResponse.DescribedGroupMember", "ClientHost", version)
+		return dst, errLong("DescribeGroupsResponseDescribedGroupMember", "ClientHost", version)
 	}
 	dst = appendText(dst, m.ClientHost, flexible)
 	dst = appendBlob(dst, m.MemberMetadata, flexible, false)

@@ -34,7 +34,7 @@ func (m *DescribeLogDirsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeLogDirsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -66,7 +66,7 @@ func (m *DescribeLogDirsRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -90,7 +90,7 @@ func (m *DescribeLogDirsRequestDescribableLogDirTopic) Reset() {
 func (m *DescribeLogDirsRequestDescribableLogDirTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("DescribeLogDirsRequest.DescribableLogDirTopic", "Topic", version)
+		return dst, errLong("DescribeLogDirsRequestDescribableLogDirTopic", "Topic", version)
 	}
 	dst = appendText(dst, m.Topic, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -146,7 +146,7 @@ func (m *DescribeLogDirsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeLogDirsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -186,7 +186,7 @@ func (m *DescribeLogDirsResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(flexible, false, either(flexible, 5, 8)))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -220,7 +220,7 @@ func (m *DescribeLogDirsResponseDescribeLogDirsResult) appendTo(dst []byte, vers
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if len(m.LogDir) > maxTextBytes {
-		return dst, errLong("DescribeLogDirsResponse.DescribeLogDirsResult", "LogDir", version)
+		return dst, errLong("DescribeLogDirsResponseDescribeLogDirsResult", "LogDir", version)
 	}
 	dst = appendText(dst, m.LogDir, flexible)
 	dst = appendLen(dst, len(m.Topics), flexible)
@@ -235,7 +235,7 @@ func (m *DescribeLogDirsResponseDescribeLogDirsResult) appendTo(dst []byte, vers
 	if version >= 4 {
 		dst = AppendInt64(dst, m.UsableBytes)
 	}
-	if version == 5 {
+	if version >= 5 {
 		dst = AppendBool(dst, m.IsCordoned)
 	}
 	if flexible {
@@ -251,7 +251,7 @@ func (m *DescribeLogDirsResponseDescribeLogDirsResult) readFrom(r *Reader, versi
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -265,7 +265,7 @@ func (m *DescribeLogDirsResponseDescribeLogDirsResult) readFrom(r *Reader, versi
 	} else {
 		m.UsableBytes = -1
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.IsCordoned = r.Bool()
 	} else {
 		m.IsCordoned = false
@@ -291,7 +291,7 @@ func (m *DescribeLogDirsResponseDescribeLogDirsTopic) appendTo(dst []byte, versi
 	flexible := version >= 2
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DescribeLogDirsResponse.DescribeLogDirsTopic", "Name", version)
+		return dst, errLong("DescribeLogDirsResponseDescribeLogDirsTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -312,7 +312,7 @@ func (m *DescribeLogDirsResponseDescribeLogDirsTopic) readFrom(r *Reader, versio
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 22, 21)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -34,7 +34,7 @@ func (m *DescribeProducersRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeProducersRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -58,7 +58,7 @@ func (m *DescribeProducersRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -79,7 +79,7 @@ func (m *DescribeProducersRequestTopicRequest) Reset() {
 
 func (m *DescribeProducersRequestTopicRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DescribeProducersRequest.TopicRequest", "Name", version)
+		return dst, errLong("DescribeProducersRequestTopicRequest", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.PartitionIndexes), true)
@@ -129,7 +129,7 @@ func (m *DescribeProducersResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeProducersResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -156,7 +156,7 @@ func (m *DescribeProducersResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -178,7 +178,7 @@ func (m *DescribeProducersResponseTopicResponse) Reset() {
 func (m *DescribeProducersResponseTopicResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DescribeProducersResponse.TopicResponse", "Name", version)
+		return dst, errLong("DescribeProducersResponseTopicResponse", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -196,7 +196,7 @@ func (m *DescribeProducersResponseTopicResponse) readFrom(r *Reader, version int
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 9))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -224,7 +224,7 @@ func (m *DescribeProducersResponsePartitionResponse) appendTo(dst []byte, versio
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DescribeProducersResponse.PartitionResponse", "ErrorMessage", version)
+		return dst, errLong("DescribeProducersResponsePartitionResponse", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = appendLen(dst, len(m.ActiveProducers), true)
@@ -244,7 +244,7 @@ func (m *DescribeProducersResponsePartitionResponse) readFrom(r *Reader, version
 	m.ActiveProducers = sized(r, m.ActiveProducers, r.arrayLen(true, false, 37))
 	for i := range m.ActiveProducers {
 		m.ActiveProducers[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

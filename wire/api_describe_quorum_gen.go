@@ -34,7 +34,7 @@ func (m *DescribeQuorumRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeQuorumRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -58,7 +58,7 @@ func (m *DescribeQuorumRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -80,7 +80,7 @@ func (m *DescribeQuorumRequestTopicData) Reset() {
 func (m *DescribeQuorumRequestTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("DescribeQuorumRequest.TopicData", "TopicName", version)
+		return dst, errLong("DescribeQuorumRequestTopicData", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -98,7 +98,7 @@ func (m *DescribeQuorumRequestTopicData) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 5))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -158,7 +158,7 @@ func (m *DescribeQuorumResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeQuorumResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -172,7 +172,7 @@ func (m *DescribeQuorumResponse) Reset() {
 func (m *DescribeQuorumResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
-	if version == 2 {
+	if version >= 2 {
 		if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
 			return dst, errLong("DescribeQuorumResponse", "ErrorMessage", version)
 		}
@@ -184,7 +184,7 @@ func (m *DescribeQuorumResponse) appendTo(dst []byte, version int16) ([]byte, er
 			return dst, err
 		}
 	}
-	if version == 2 {
+	if version >= 2 {
 		dst = appendLen(dst, len(m.Nodes), true)
 		for i := range m.Nodes {
 			if dst, err = m.Nodes[i].appendTo(dst, version); err != nil {
@@ -200,7 +200,7 @@ func (m *DescribeQuorumResponse) appendTo(dst []byte, version int16) ([]byte, er
 
 func (m *DescribeQuorumResponse) readFrom(r *Reader, version int16) {
 	m.ErrorCode = r.Int16()
-	if version == 2 {
+	if version >= 2 {
 		m.ErrorMessage = r.textPtr(true, true)
 	} else {
 		m.ErrorMessage = new("")
@@ -208,15 +208,15 @@ func (m *DescribeQuorumResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	if version == 2 {
+	if version >= 2 {
 		m.Nodes = sized(r, m.Nodes, r.arrayLen(true, false, 6))
 		for i := range m.Nodes {
 			m.Nodes[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -241,7 +241,7 @@ func (m *DescribeQuorumResponseTopicData) Reset() {
 func (m *DescribeQuorumResponseTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("DescribeQuorumResponse.TopicData", "TopicName", version)
+		return dst, errLong("DescribeQuorumResponseTopicData", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -259,7 +259,7 @@ func (m *DescribeQuorumResponseTopicData) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 25))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -294,9 +294,9 @@ func (m *DescribeQuorumResponsePartitionData) appendTo(dst []byte, version int16
 	var err error
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
-	if version == 2 {
+	if version >= 2 {
 		if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-			return dst, errLong("DescribeQuorumResponse.PartitionData", "ErrorMessage", version)
+			return dst, errLong("DescribeQuorumResponsePartitionData", "ErrorMessage", version)
 		}
 		dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	}
@@ -322,7 +322,7 @@ func (m *DescribeQuorumResponsePartitionData) appendTo(dst []byte, version int16
 func (m *DescribeQuorumResponsePartitionData) readFrom(r *Reader, version int16) {
 	m.PartitionIndex = r.Int32()
 	m.ErrorCode = r.Int16()
-	if version == 2 {
+	if version >= 2 {
 		m.ErrorMessage = r.textPtr(true, true)
 	} else {
 		m.ErrorMessage = new("")
@@ -333,14 +333,14 @@ func (m *DescribeQuorumResponsePartitionData) readFrom(r *Reader, version int16)
 	m.CurrentVoters = sized(r, m.CurrentVoters, r.arrayLen(true, false, 13))
 	for i := range m.CurrentVoters {
 		m.CurrentVoters[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Observers = sized(r, m.Observers, r.arrayLen(true, false, 13))
 	for i := range m.Observers {
 		m.Observers[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -367,10 +367,10 @@ func (m *DescribeQuorumResponseReplicaState) Reset() {
 
 func (m *DescribeQuorumResponseReplicaState) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.ReplicaID)
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendUUID(dst, m.ReplicaDirectoryID)
 	} else if m.ReplicaDirectoryID != (UUID{}) {
-		return dst, errAbsent("DescribeQuorumResponse.ReplicaState", "ReplicaDirectoryId", version)
+		return dst, errAbsent("DescribeQuorumResponseReplicaState", "ReplicaDirectoryID", version)
 	}
 	dst = AppendInt64(dst, m.LogEndOffset)
 	if version >= 1 {
@@ -385,7 +385,7 @@ func (m *DescribeQuorumResponseReplicaState) appendTo(dst []byte, version int16)
 
 func (m *DescribeQuorumResponseReplicaState) readFrom(r *Reader, version int16) {
 	m.ReplicaID = r.Int32()
-	if version == 2 {
+	if version >= 2 {
 		m.ReplicaDirectoryID = r.UUID()
 	} else {
 		m.ReplicaDirectoryID = UUID{}
@@ -434,7 +434,7 @@ func (m *DescribeQuorumResponseNode) readFrom(r *Reader, version int16) {
 	m.Listeners = sized(r, m.Listeners, r.arrayLen(true, false, 5))
 	for i := range m.Listeners {
 		m.Listeners[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -457,11 +457,11 @@ func (m *DescribeQuorumResponseListener) Reset() {
 
 func (m *DescribeQuorumResponseListener) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DescribeQuorumResponse.Listener", "Name", version)
+		return dst, errLong("DescribeQuorumResponseListener", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("DescribeQuorumResponse.Listener", "Host", version)
+		return dst, errLong("DescribeQuorumResponseListener", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)

@@ -36,7 +36,7 @@ func (m *DescribeShareGroupOffsetsRequest) ReadFrom(r *Reader, version int16) er
 		return errVersion("DescribeShareGroupOffsetsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -60,7 +60,7 @@ func (m *DescribeShareGroupOffsetsRequest) readFrom(r *Reader, version int16) {
 	m.Groups = sized(r, m.Groups, r.arrayLen(true, false, 3))
 	for i := range m.Groups {
 		m.Groups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -82,7 +82,7 @@ func (m *DescribeShareGroupOffsetsRequestGroup) Reset() {
 func (m *DescribeShareGroupOffsetsRequestGroup) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("DescribeShareGroupOffsetsRequest.DescribeShareGroupOffsetsRequestGroup", "GroupId", version)
+		return dst, errLong("DescribeShareGroupOffsetsRequestGroup", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, sliceLen(m.Topics), true)
@@ -104,7 +104,7 @@ func (m *DescribeShareGroupOffsetsRequestGroup) readFrom(r *Reader, version int1
 	}
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -125,7 +125,7 @@ func (m *DescribeShareGroupOffsetsRequestTopic) Reset() {
 
 func (m *DescribeShareGroupOffsetsRequestTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("DescribeShareGroupOffsetsRequest.DescribeShareGroupOffsetsRequestTopic", "TopicName", version)
+		return dst, errLong("DescribeShareGroupOffsetsRequestTopic", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -175,7 +175,7 @@ func (m *DescribeShareGroupOffsetsResponse) ReadFrom(r *Reader, version int16) e
 		return errVersion("DescribeShareGroupOffsetsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -202,7 +202,7 @@ func (m *DescribeShareGroupOffsetsResponse) readFrom(r *Reader, version int16) {
 	m.Groups = sized(r, m.Groups, r.arrayLen(true, false, 6))
 	for i := range m.Groups {
 		m.Groups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -228,7 +228,7 @@ func (m *DescribeShareGroupOffsetsResponseGroup) Reset() {
 func (m *DescribeShareGroupOffsetsResponseGroup) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("DescribeShareGroupOffsetsResponse.DescribeShareGroupOffsetsResponseGroup", "GroupId", version)
+		return dst, errLong("DescribeShareGroupOffsetsResponseGroup", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -239,7 +239,7 @@ func (m *DescribeShareGroupOffsetsResponseGroup) appendTo(dst []byte, version in
 	}
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DescribeShareGroupOffsetsResponse.DescribeShareGroupOffsetsResponseGroup", "ErrorMessage", version)
+		return dst, errLong("DescribeShareGroupOffsetsResponseGroup", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)
@@ -251,7 +251,7 @@ func (m *DescribeShareGroupOffsetsResponseGroup) readFrom(r *Reader, version int
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 19))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -277,7 +277,7 @@ func (m *DescribeShareGroupOffsetsResponseTopic) Reset() {
 func (m *DescribeShareGroupOffsetsResponseTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("DescribeShareGroupOffsetsResponse.DescribeShareGroupOffsetsResponseTopic", "TopicName", version)
+		return dst, errLong("DescribeShareGroupOffsetsResponseTopic", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = AppendUUID(dst, m.TopicID)
@@ -297,7 +297,7 @@ func (m *DescribeShareGroupOffsetsResponseTopic) readFrom(r *Reader, version int
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 20))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -328,12 +328,12 @@ func (m *DescribeShareGroupOffsetsResponsePartition) appendTo(dst []byte, versio
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt64(dst, m.StartOffset)
 	dst = AppendInt32(dst, m.LeaderEpoch)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendInt64(dst, m.Lag)
 	}
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DescribeShareGroupOffsetsResponse.DescribeShareGroupOffsetsResponsePartition", "ErrorMessage", version)
+		return dst, errLong("DescribeShareGroupOffsetsResponsePartition", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)
@@ -344,7 +344,7 @@ func (m *DescribeShareGroupOffsetsResponsePartition) readFrom(r *Reader, version
 	m.PartitionIndex = r.Int32()
 	m.StartOffset = r.Int64()
 	m.LeaderEpoch = r.Int32()
-	if version == 1 {
+	if version >= 1 {
 		m.Lag = r.Int64()
 	} else {
 		m.Lag = -1

@@ -38,7 +38,7 @@ func (m *DescribeTopicPartitionsRequest) ReadFrom(r *Reader, version int16) erro
 		return errVersion("DescribeTopicPartitionsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -73,7 +73,7 @@ func (m *DescribeTopicPartitionsRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 2))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -99,7 +99,7 @@ func (m *DescribeTopicPartitionsRequestTopicRequest) Reset() {
 
 func (m *DescribeTopicPartitionsRequestTopicRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DescribeTopicPartitionsRequest.TopicRequest", "Name", version)
+		return dst, errLong("DescribeTopicPartitionsRequestTopicRequest", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendNoTags(dst)
@@ -125,7 +125,7 @@ func (m *DescribeTopicPartitionsRequestCursor) Reset() {
 
 func (m *DescribeTopicPartitionsRequestCursor) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("DescribeTopicPartitionsRequest.Cursor", "TopicName", version)
+		return dst, errLong("DescribeTopicPartitionsRequestCursor", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = AppendInt32(dst, m.PartitionIndex)
@@ -170,7 +170,7 @@ func (m *DescribeTopicPartitionsResponse) ReadFrom(r *Reader, version int16) err
 		return errVersion("DescribeTopicPartitionsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -206,7 +206,7 @@ func (m *DescribeTopicPartitionsResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 26))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -243,7 +243,7 @@ func (m *DescribeTopicPartitionsResponseTopic) appendTo(dst []byte, version int1
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.Name != nil && len(*m.Name) > maxTextBytes {
-		return dst, errLong("DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponseTopic", "Name", version)
+		return dst, errLong("DescribeTopicPartitionsResponseTopic", "Name", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Name)
 	dst = AppendUUID(dst, m.TopicID)
@@ -267,7 +267,7 @@ func (m *DescribeTopicPartitionsResponseTopic) readFrom(r *Reader, version int16
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 20))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -380,7 +380,7 @@ func (m *DescribeTopicPartitionsResponseCursor) Reset() {
 
 func (m *DescribeTopicPartitionsResponseCursor) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("DescribeTopicPartitionsResponse.Cursor", "TopicName", version)
+		return dst, errLong("DescribeTopicPartitionsResponseCursor", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = AppendInt32(dst, m.PartitionIndex)

@@ -34,7 +34,7 @@ func (m *DescribeTransactionsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DescribeTransactionsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -46,7 +46,7 @@ func (m *DescribeTransactionsRequest) appendTo(dst []byte, version int16) ([]byt
 	dst = appendLen(dst, len(m.TransactionalIDs), true)
 	for _, v := range m.TransactionalIDs {
 		if len(v) > maxTextBytes {
-			return dst, errLong("DescribeTransactionsRequest", "TransactionalIds", version)
+			return dst, errLong("DescribeTransactionsRequest", "TransactionalIDs", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -58,7 +58,7 @@ func (m *DescribeTransactionsRequest) readFrom(r *Reader, version int16) {
 	m.TransactionalIDs = sized(r, m.TransactionalIDs, r.arrayLen(true, false, 1))
 	for i := range m.TransactionalIDs {
 		m.TransactionalIDs[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -95,7 +95,7 @@ func (m *DescribeTransactionsResponse) ReadFrom(r *Reader, version int16) error 
 		return errVersion("DescribeTransactionsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -122,7 +122,7 @@ func (m *DescribeTransactionsResponse) readFrom(r *Reader, version int16) {
 	m.TransactionStates = sized(r, m.TransactionStates, r.arrayLen(true, false, 28))
 	for i := range m.TransactionStates {
 		m.TransactionStates[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -157,11 +157,11 @@ func (m *DescribeTransactionsResponseTransactionState) appendTo(dst []byte, vers
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if len(m.TransactionalID) > maxTextBytes {
-		return dst, errLong("DescribeTransactionsResponse.TransactionState", "TransactionalId", version)
+		return dst, errLong("DescribeTransactionsResponseTransactionState", "TransactionalID", version)
 	}
 	dst = AppendCompactString(dst, m.TransactionalID)
 	if len(m.TransactionState) > maxTextBytes {
-		return dst, errLong("DescribeTransactionsResponse.TransactionState", "TransactionState", version)
+		return dst, errLong("DescribeTransactionsResponseTransactionState", "TransactionState", version)
 	}
 	dst = AppendCompactString(dst, m.TransactionState)
 	dst = AppendInt32(dst, m.TransactionTimeoutMs)
@@ -189,7 +189,7 @@ func (m *DescribeTransactionsResponseTransactionState) readFrom(r *Reader, versi
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -210,7 +210,7 @@ func (m *DescribeTransactionsResponseTopicData) Reset() {
 
 func (m *DescribeTransactionsResponseTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("DescribeTransactionsResponse.TopicData", "Topic", version)
+		return dst, errLong("DescribeTransactionsResponseTopicData", "Topic", version)
 	}
 	dst = AppendCompactString(dst, m.Topic)
 	dst = appendLen(dst, len(m.Partitions), true)

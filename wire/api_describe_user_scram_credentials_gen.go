@@ -36,7 +36,7 @@ func (m *DescribeUserScramCredentialsRequest) ReadFrom(r *Reader, version int16)
 		return errVersion("DescribeUserScramCredentialsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -64,7 +64,7 @@ func (m *DescribeUserScramCredentialsRequest) readFrom(r *Reader, version int16)
 	}
 	for i := range m.Users {
 		m.Users[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -83,7 +83,7 @@ func (m *DescribeUserScramCredentialsRequestUserName) Reset() {
 
 func (m *DescribeUserScramCredentialsRequestUserName) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("DescribeUserScramCredentialsRequest.UserName", "Name", version)
+		return dst, errLong("DescribeUserScramCredentialsRequestUserName", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendNoTags(dst)
@@ -127,7 +127,7 @@ func (m *DescribeUserScramCredentialsResponse) ReadFrom(r *Reader, version int16
 		return errVersion("DescribeUserScramCredentialsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -163,7 +163,7 @@ func (m *DescribeUserScramCredentialsResponse) readFrom(r *Reader, version int16
 	m.Results = sized(r, m.Results, r.arrayLen(true, false, 6))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -189,12 +189,12 @@ func (m *DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult)
 func (m *DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.User) > maxTextBytes {
-		return dst, errLong("DescribeUserScramCredentialsResponse.DescribeUserScramCredentialsResult", "User", version)
+		return dst, errLong("DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult", "User", version)
 	}
 	dst = AppendCompactString(dst, m.User)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("DescribeUserScramCredentialsResponse.DescribeUserScramCredentialsResult", "ErrorMessage", version)
+		return dst, errLong("DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = appendLen(dst, len(m.CredentialInfos), true)
@@ -214,7 +214,7 @@ func (m *DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult)
 	m.CredentialInfos = sized(r, m.CredentialInfos, r.arrayLen(true, false, 6))
 	for i := range m.CredentialInfos {
 		m.CredentialInfos[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

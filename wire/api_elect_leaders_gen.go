@@ -36,7 +36,7 @@ func (m *ElectLeadersRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ElectLeadersRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -47,7 +47,7 @@ func (m *ElectLeadersRequest) Reset() {
 }
 
 func (m *ElectLeadersRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	if version >= 1 {
 		dst = AppendInt8(dst, m.ElectionType)
@@ -68,7 +68,7 @@ func (m *ElectLeadersRequest) appendTo(dst []byte, version int16) ([]byte, error
 }
 
 func (m *ElectLeadersRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	if version >= 1 {
 		m.ElectionType = r.Int8()
 	} else {
@@ -81,7 +81,7 @@ func (m *ElectLeadersRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.TopicPartitions {
 		m.TopicPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -104,9 +104,9 @@ func (m *ElectLeadersRequestTopicPartitions) Reset() {
 }
 
 func (m *ElectLeadersRequestTopicPartitions) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("ElectLeadersRequest.TopicPartitions", "Topic", version)
+		return dst, errLong("ElectLeadersRequestTopicPartitions", "Topic", version)
 	}
 	dst = appendText(dst, m.Topic, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -120,7 +120,7 @@ func (m *ElectLeadersRequestTopicPartitions) appendTo(dst []byte, version int16)
 }
 
 func (m *ElectLeadersRequestTopicPartitions) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Topic = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, 4))
 	for i := range m.Partitions {
@@ -162,7 +162,7 @@ func (m *ElectLeadersResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ElectLeadersResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -173,7 +173,7 @@ func (m *ElectLeadersResponse) Reset() {
 }
 
 func (m *ElectLeadersResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	if version >= 1 {
@@ -194,7 +194,7 @@ func (m *ElectLeadersResponse) appendTo(dst []byte, version int16) ([]byte, erro
 }
 
 func (m *ElectLeadersResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ThrottleTimeMs = r.Int32()
 	if version >= 1 {
 		m.ErrorCode = r.Int16()
@@ -204,7 +204,7 @@ func (m *ElectLeadersResponse) readFrom(r *Reader, version int16) {
 	m.ReplicaElectionResults = sized(r, m.ReplicaElectionResults, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.ReplicaElectionResults {
 		m.ReplicaElectionResults[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -226,10 +226,10 @@ func (m *ElectLeadersResponseReplicaElectionResult) Reset() {
 }
 
 func (m *ElectLeadersResponseReplicaElectionResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	var err error
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("ElectLeadersResponse.ReplicaElectionResult", "Topic", version)
+		return dst, errLong("ElectLeadersResponseReplicaElectionResult", "Topic", version)
 	}
 	dst = appendText(dst, m.Topic, flexible)
 	dst = appendLen(dst, len(m.PartitionResult), flexible)
@@ -245,12 +245,12 @@ func (m *ElectLeadersResponseReplicaElectionResult) appendTo(dst []byte, version
 }
 
 func (m *ElectLeadersResponseReplicaElectionResult) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Topic = r.Text(flexible)
 	m.PartitionResult = sized(r, m.PartitionResult, r.arrayLen(flexible, false, 8))
 	for i := range m.PartitionResult {
 		m.PartitionResult[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -274,11 +274,11 @@ func (m *ElectLeadersResponsePartitionResult) Reset() {
 }
 
 func (m *ElectLeadersResponsePartitionResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = AppendInt32(dst, m.PartitionID)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("ElectLeadersResponse.PartitionResult", "ErrorMessage", version)
+		return dst, errLong("ElectLeadersResponsePartitionResult", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	if flexible {
@@ -288,7 +288,7 @@ func (m *ElectLeadersResponsePartitionResult) appendTo(dst []byte, version int16
 }
 
 func (m *ElectLeadersResponsePartitionResult) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.PartitionID = r.Int32()
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(flexible, true)

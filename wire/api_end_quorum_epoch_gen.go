@@ -36,7 +36,7 @@ func (m *EndQuorumEpochRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("EndQuorumEpochRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -47,10 +47,10 @@ func (m *EndQuorumEpochRequest) Reset() {
 }
 
 func (m *EndQuorumEpochRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-		return dst, errLong("EndQuorumEpochRequest", "ClusterId", version)
+		return dst, errLong("EndQuorumEpochRequest", "ClusterID", version)
 	}
 	dst = appendTextPtr(dst, m.ClusterID, flexible)
 	dst = appendLen(dst, len(m.Topics), flexible)
@@ -59,7 +59,7 @@ func (m *EndQuorumEpochRequest) appendTo(dst []byte, version int16) ([]byte, err
 			return dst, err
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		dst = appendLen(dst, len(m.LeaderEndpoints), flexible)
 		for i := range m.LeaderEndpoints {
 			if dst, err = m.LeaderEndpoints[i].appendTo(dst, version); err != nil {
@@ -74,20 +74,20 @@ func (m *EndQuorumEpochRequest) appendTo(dst []byte, version int16) ([]byte, err
 }
 
 func (m *EndQuorumEpochRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ClusterID = r.textPtr(flexible, true)
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		m.LeaderEndpoints = sized(r, m.LeaderEndpoints, r.arrayLen(flexible, false, 5))
 		for i := range m.LeaderEndpoints {
 			m.LeaderEndpoints[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -112,10 +112,10 @@ func (m *EndQuorumEpochRequestTopicData) Reset() {
 }
 
 func (m *EndQuorumEpochRequestTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("EndQuorumEpochRequest.TopicData", "TopicName", version)
+		return dst, errLong("EndQuorumEpochRequestTopicData", "TopicName", version)
 	}
 	dst = appendText(dst, m.TopicName, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -131,12 +131,12 @@ func (m *EndQuorumEpochRequestTopicData) appendTo(dst []byte, version int16) ([]
 }
 
 func (m *EndQuorumEpochRequestTopicData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.TopicName = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 14, 16)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -164,18 +164,18 @@ func (m *EndQuorumEpochRequestPartitionData) Reset() {
 }
 
 func (m *EndQuorumEpochRequestPartitionData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt32(dst, m.LeaderID)
 	dst = AppendInt32(dst, m.LeaderEpoch)
-	if version == 0 {
+	if version <= 0 {
 		dst = appendLen(dst, len(m.PreferredSuccessors), flexible)
 		for _, v := range m.PreferredSuccessors {
 			dst = AppendInt32(dst, v)
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		dst = appendLen(dst, len(m.PreferredCandidates), flexible)
 		for i := range m.PreferredCandidates {
 			if dst, err = m.PreferredCandidates[i].appendTo(dst, version); err != nil {
@@ -190,11 +190,11 @@ func (m *EndQuorumEpochRequestPartitionData) appendTo(dst []byte, version int16)
 }
 
 func (m *EndQuorumEpochRequestPartitionData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.PartitionIndex = r.Int32()
 	m.LeaderID = r.Int32()
 	m.LeaderEpoch = r.Int32()
-	if version == 0 {
+	if version <= 0 {
 		m.PreferredSuccessors = sized(r, m.PreferredSuccessors, r.arrayLen(flexible, false, 4))
 		for i := range m.PreferredSuccessors {
 			m.PreferredSuccessors[i] = r.Int32()
@@ -202,11 +202,11 @@ func (m *EndQuorumEpochRequestPartitionData) readFrom(r *Reader, version int16) 
 	} else {
 		m.PreferredSuccessors = m.PreferredSuccessors[:0]
 	}
-	if version == 1 {
+	if version >= 1 {
 		m.PreferredCandidates = sized(r, m.PreferredCandidates, r.arrayLen(flexible, false, 21))
 		for i := range m.PreferredCandidates {
 			m.PreferredCandidates[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -259,11 +259,11 @@ func (m *EndQuorumEpochRequestLeaderEndpoint) Reset() {
 
 func (m *EndQuorumEpochRequestLeaderEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("EndQuorumEpochRequest.LeaderEndpoint", "Name", version)
+		return dst, errLong("EndQuorumEpochRequestLeaderEndpoint", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("EndQuorumEpochRequest.LeaderEndpoint", "Host", version)
+		return dst, errLong("EndQuorumEpochRequestLeaderEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -309,7 +309,7 @@ func (m *EndQuorumEpochResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("EndQuorumEpochResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -320,7 +320,7 @@ func (m *EndQuorumEpochResponse) Reset() {
 }
 
 func (m *EndQuorumEpochResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	dst = appendLen(dst, len(m.Topics), flexible)
@@ -329,7 +329,7 @@ func (m *EndQuorumEpochResponse) appendTo(dst []byte, version int16) ([]byte, er
 			return dst, err
 		}
 	}
-	if !(version == 1) && len(m.NodeEndpoints) != 0 {
+	if !(version >= 1) && len(m.NodeEndpoints) != 0 {
 		return dst, errAbsent("EndQuorumEpochResponse", "NodeEndpoints", version)
 	}
 	if flexible {
@@ -354,18 +354,18 @@ func (m *EndQuorumEpochResponse) appendTo(dst []byte, version int16) ([]byte, er
 }
 
 func (m *EndQuorumEpochResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ErrorCode = r.Int16()
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.NodeEndpoints = m.NodeEndpoints[:0]
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -373,7 +373,7 @@ func (m *EndQuorumEpochResponse) readFrom(r *Reader, version int16) {
 				m.NodeEndpoints = sized(r, m.NodeEndpoints, r.arrayLen(flexible, false, 8))
 				for i := range m.NodeEndpoints {
 					m.NodeEndpoints[i].readFrom(r, version)
-					if r.err != nil {
+					if r.failed() {
 						return
 					}
 				}
@@ -398,10 +398,10 @@ func (m *EndQuorumEpochResponseTopicData) Reset() {
 }
 
 func (m *EndQuorumEpochResponseTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("EndQuorumEpochResponse.TopicData", "TopicName", version)
+		return dst, errLong("EndQuorumEpochResponseTopicData", "TopicName", version)
 	}
 	dst = appendText(dst, m.TopicName, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -417,12 +417,12 @@ func (m *EndQuorumEpochResponseTopicData) appendTo(dst []byte, version int16) ([
 }
 
 func (m *EndQuorumEpochResponseTopicData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.TopicName = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 15, 14)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -448,7 +448,7 @@ func (m *EndQuorumEpochResponsePartitionData) Reset() {
 }
 
 func (m *EndQuorumEpochResponsePartitionData) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
 	dst = AppendInt32(dst, m.LeaderID)
@@ -460,7 +460,7 @@ func (m *EndQuorumEpochResponsePartitionData) appendTo(dst []byte, version int16
 }
 
 func (m *EndQuorumEpochResponsePartitionData) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.PartitionIndex = r.Int32()
 	m.ErrorCode = r.Int16()
 	m.LeaderID = r.Int32()
@@ -487,7 +487,7 @@ func (m *EndQuorumEpochResponseNodeEndpoint) Reset() {
 func (m *EndQuorumEpochResponseNodeEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("EndQuorumEpochResponse.NodeEndpoint", "Host", version)
+		return dst, errLong("EndQuorumEpochResponseNodeEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)

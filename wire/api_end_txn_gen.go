@@ -37,7 +37,7 @@ func (m *EndTxnRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("EndTxnRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -51,7 +51,7 @@ func (m *EndTxnRequest) Reset() {
 func (m *EndTxnRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 3
 	if len(m.TransactionalID) > maxTextBytes {
-		return dst, errLong("EndTxnRequest", "TransactionalId", version)
+		return dst, errLong("EndTxnRequest", "TransactionalID", version)
 	}
 	dst = appendText(dst, m.TransactionalID, flexible)
 	dst = AppendInt64(dst, m.ProducerID)
@@ -106,7 +106,7 @@ func (m *EndTxnResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("EndTxnResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -121,10 +121,10 @@ func (m *EndTxnResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 3
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = AppendInt16(dst, m.ErrorCode)
-	if version == 5 {
+	if version >= 5 {
 		dst = AppendInt64(dst, m.ProducerID)
 	}
-	if version == 5 {
+	if version >= 5 {
 		dst = AppendInt16(dst, m.ProducerEpoch)
 	}
 	if flexible {
@@ -137,12 +137,12 @@ func (m *EndTxnResponse) readFrom(r *Reader, version int16) {
 	flexible := version >= 3
 	m.ThrottleTimeMs = r.Int32()
 	m.ErrorCode = r.Int16()
-	if version == 5 {
+	if version >= 5 {
 		m.ProducerID = r.Int64()
 	} else {
 		m.ProducerID = -1
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.ProducerEpoch = r.Int16()
 	} else {
 		m.ProducerEpoch = -1

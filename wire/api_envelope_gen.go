@@ -36,7 +36,7 @@ func (m *EnvelopeRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("EnvelopeRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -91,7 +91,7 @@ func (m *EnvelopeResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("EnvelopeResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

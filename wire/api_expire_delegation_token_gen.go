@@ -37,7 +37,7 @@ func (m *ExpireDelegationTokenRequest) ReadFrom(r *Reader, version int16) error 
 		return errVersion("ExpireDelegationTokenRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -47,7 +47,7 @@ func (m *ExpireDelegationTokenRequest) Reset() {
 }
 
 func (m *ExpireDelegationTokenRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = appendBlob(dst, m.Hmac, flexible, false)
 	dst = AppendInt64(dst, m.ExpiryTimePeriodMs)
 	if flexible {
@@ -57,7 +57,7 @@ func (m *ExpireDelegationTokenRequest) appendTo(dst []byte, version int16) ([]by
 }
 
 func (m *ExpireDelegationTokenRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Hmac = r.blob(flexible, false)
 	m.ExpiryTimePeriodMs = r.Int64()
 	if flexible {
@@ -96,7 +96,7 @@ func (m *ExpireDelegationTokenResponse) ReadFrom(r *Reader, version int16) error
 		return errVersion("ExpireDelegationTokenResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -107,7 +107,7 @@ func (m *ExpireDelegationTokenResponse) Reset() {
 }
 
 func (m *ExpireDelegationTokenResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = AppendInt16(dst, m.ErrorCode)
 	dst = AppendInt64(dst, m.ExpiryTimestampMs)
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
@@ -118,7 +118,7 @@ func (m *ExpireDelegationTokenResponse) appendTo(dst []byte, version int16) ([]b
 }
 
 func (m *ExpireDelegationTokenResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ErrorCode = r.Int16()
 	m.ExpiryTimestampMs = r.Int64()
 	m.ThrottleTimeMs = r.Int32()

@@ -45,7 +45,7 @@ func (m *FetchRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("FetchRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -70,7 +70,7 @@ func (m *FetchRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	if version <= 14 {
 		dst = AppendInt32(dst, m.ReplicaID)
 	} else if m.ReplicaID != -1 {
-		return dst, errAbsent("FetchRequest", "ReplicaId", version)
+		return dst, errAbsent("FetchRequest", "ReplicaID", version)
 	}
 	if !(version >= 15) && !m.ReplicaState.isDefault() {
 		return dst, errAbsent("FetchRequest", "ReplicaState", version)
@@ -103,7 +103,7 @@ func (m *FetchRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	}
 	if version >= 11 {
 		if len(m.RackID) > maxTextBytes {
-			return dst, errLong("FetchRequest", "RackId", version)
+			return dst, errLong("FetchRequest", "RackID", version)
 		}
 		dst = appendText(dst, m.RackID, flexible)
 	}
@@ -120,7 +120,7 @@ func (m *FetchRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 			dst = openTag(dst, 0)
 			start := len(dst)
 			if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-				return dst, errLong("FetchRequest", "ClusterId", version)
+				return dst, errLong("FetchRequest", "ClusterID", version)
 			}
 			dst = appendTextPtr(dst, m.ClusterID, flexible)
 			dst = closeTag(dst, start)
@@ -163,7 +163,7 @@ func (m *FetchRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -171,7 +171,7 @@ func (m *FetchRequest) readFrom(r *Reader, version int16) {
 		m.ForgottenTopicsData = sized(r, m.ForgottenTopicsData, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 		for i := range m.ForgottenTopicsData {
 			m.ForgottenTopicsData[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -184,7 +184,7 @@ func (m *FetchRequest) readFrom(r *Reader, version int16) {
 		m.RackID = ""
 	}
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -255,7 +255,7 @@ func (m *FetchRequestFetchTopic) appendTo(dst []byte, version int16) ([]byte, er
 	var err error
 	if version <= 12 {
 		if len(m.Topic) > maxTextBytes {
-			return dst, errLong("FetchRequest.FetchTopic", "Topic", version)
+			return dst, errLong("FetchRequestFetchTopic", "Topic", version)
 		}
 		dst = appendText(dst, m.Topic, flexible)
 	}
@@ -289,7 +289,7 @@ func (m *FetchRequestFetchTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 33, 16)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -332,7 +332,7 @@ func (m *FetchRequestFetchPartition) appendTo(dst []byte, version int16) ([]byte
 	if version >= 12 {
 		dst = AppendInt32(dst, m.LastFetchedEpoch)
 	} else if m.LastFetchedEpoch != -1 {
-		return dst, errAbsent("FetchRequest.FetchPartition", "LastFetchedEpoch", version)
+		return dst, errAbsent("FetchRequestFetchPartition", "LastFetchedEpoch", version)
 	}
 	if version >= 5 {
 		dst = AppendInt64(dst, m.LogStartOffset)
@@ -343,7 +343,7 @@ func (m *FetchRequestFetchPartition) appendTo(dst []byte, version int16) ([]byte
 		if version >= 17 && m.ReplicaDirectoryID != (UUID{}) {
 			tags++
 		}
-		if version == 18 && m.HighWatermark != 9223372036854775807 {
+		if version >= 18 && m.HighWatermark != 9223372036854775807 {
 			tags++
 		}
 		dst = AppendUvarint(dst, tags)
@@ -351,7 +351,7 @@ func (m *FetchRequestFetchPartition) appendTo(dst []byte, version int16) ([]byte
 			dst = AppendTag(dst, 0, 16)
 			dst = AppendUUID(dst, m.ReplicaDirectoryID)
 		}
-		if version == 18 && m.HighWatermark != 9223372036854775807 {
+		if version >= 18 && m.HighWatermark != 9223372036854775807 {
 			dst = AppendTag(dst, 1, 8)
 			dst = AppendInt64(dst, m.HighWatermark)
 		}
@@ -382,7 +382,7 @@ func (m *FetchRequestFetchPartition) readFrom(r *Reader, version int16) {
 	m.ReplicaDirectoryID = UUID{}
 	m.HighWatermark = 9223372036854775807
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -394,7 +394,7 @@ func (m *FetchRequestFetchPartition) readFrom(r *Reader, version int16) {
 				m.ReplicaDirectoryID = r.UUID()
 				r.leave(end)
 			case 1:
-				if !(version == 18) {
+				if !(version >= 18) {
 					r.fail("tag that the version lacks")
 					return
 				}
@@ -426,7 +426,7 @@ func (m *FetchRequestForgottenTopic) appendTo(dst []byte, version int16) ([]byte
 	flexible := version >= 12
 	if version <= 12 {
 		if len(m.Topic) > maxTextBytes {
-			return dst, errLong("FetchRequest.ForgottenTopic", "Topic", version)
+			return dst, errLong("FetchRequestForgottenTopic", "Topic", version)
 		}
 		dst = appendText(dst, m.Topic, flexible)
 	}
@@ -497,7 +497,7 @@ func (m *FetchResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("FetchResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -519,7 +519,7 @@ func (m *FetchResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	if version >= 7 {
 		dst = AppendInt32(dst, m.SessionID)
 	} else if m.SessionID != 0 {
-		return dst, errAbsent("FetchResponse", "SessionId", version)
+		return dst, errAbsent("FetchResponse", "SessionID", version)
 	}
 	dst = appendLen(dst, len(m.Responses), flexible)
 	for i := range m.Responses {
@@ -567,13 +567,13 @@ func (m *FetchResponse) readFrom(r *Reader, version int16) {
 	m.Responses = sized(r, m.Responses, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.NodeEndpoints = m.NodeEndpoints[:0]
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -585,7 +585,7 @@ func (m *FetchResponse) readFrom(r *Reader, version int16) {
 				m.NodeEndpoints = sized(r, m.NodeEndpoints, r.arrayLen(flexible, false, 11))
 				for i := range m.NodeEndpoints {
 					m.NodeEndpoints[i].readFrom(r, version)
-					if r.err != nil {
+					if r.failed() {
 						return
 					}
 				}
@@ -616,7 +616,7 @@ func (m *FetchResponseFetchableTopicResponse) appendTo(dst []byte, version int16
 	var err error
 	if version <= 12 {
 		if len(m.Topic) > maxTextBytes {
-			return dst, errLong("FetchResponse.FetchableTopicResponse", "Topic", version)
+			return dst, errLong("FetchResponseFetchableTopicResponse", "Topic", version)
 		}
 		dst = appendText(dst, m.Topic, flexible)
 	}
@@ -650,7 +650,7 @@ func (m *FetchResponseFetchableTopicResponse) readFrom(r *Reader, version int16)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 37, 30)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -700,13 +700,13 @@ func (m *FetchResponsePartitionData) appendTo(dst []byte, version int16) ([]byte
 		dst = AppendInt64(dst, m.LogStartOffset)
 	}
 	if !(version >= 12) && !m.DivergingEpoch.isDefault() {
-		return dst, errAbsent("FetchResponse.PartitionData", "DivergingEpoch", version)
+		return dst, errAbsent("FetchResponsePartitionData", "DivergingEpoch", version)
 	}
 	if !(version >= 12) && !m.CurrentLeader.isDefault() {
-		return dst, errAbsent("FetchResponse.PartitionData", "CurrentLeader", version)
+		return dst, errAbsent("FetchResponsePartitionData", "CurrentLeader", version)
 	}
 	if !(version >= 12) && !m.SnapshotID.isDefault() {
-		return dst, errAbsent("FetchResponse.PartitionData", "SnapshotId", version)
+		return dst, errAbsent("FetchResponsePartitionData", "SnapshotID", version)
 	}
 	dst = appendLen(dst, sliceLen(m.AbortedTransactions), flexible)
 	for i := range m.AbortedTransactions {
@@ -717,7 +717,7 @@ func (m *FetchResponsePartitionData) appendTo(dst []byte, version int16) ([]byte
 	if version >= 11 {
 		dst = AppendInt32(dst, m.PreferredReadReplica)
 	} else if m.PreferredReadReplica != -1 {
-		return dst, errAbsent("FetchResponse.PartitionData", "PreferredReadReplica", version)
+		return dst, errAbsent("FetchResponsePartitionData", "PreferredReadReplica", version)
 	}
 	dst = appendBlob(dst, m.Records, flexible, true)
 	if flexible {
@@ -781,7 +781,7 @@ func (m *FetchResponsePartitionData) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.AbortedTransactions {
 		m.AbortedTransactions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -792,7 +792,7 @@ func (m *FetchResponsePartitionData) readFrom(r *Reader, version int16) {
 	}
 	m.Records = r.blob(flexible, true)
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -954,12 +954,12 @@ func (m *FetchResponseNodeEndpoint) Reset() {
 func (m *FetchResponseNodeEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("FetchResponse.NodeEndpoint", "Host", version)
+		return dst, errLong("FetchResponseNodeEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendInt32(dst, m.Port)
 	if m.Rack != nil && len(*m.Rack) > maxTextBytes {
-		return dst, errLong("FetchResponse.NodeEndpoint", "Rack", version)
+		return dst, errLong("FetchResponseNodeEndpoint", "Rack", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Rack)
 	dst = AppendNoTags(dst)

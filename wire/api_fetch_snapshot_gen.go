@@ -37,7 +37,7 @@ func (m *FetchSnapshotRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("FetchSnapshotRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -67,7 +67,7 @@ func (m *FetchSnapshotRequest) appendTo(dst []byte, version int16) ([]byte, erro
 		dst = openTag(dst, 0)
 		start := len(dst)
 		if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-			return dst, errLong("FetchSnapshotRequest", "ClusterId", version)
+			return dst, errLong("FetchSnapshotRequest", "ClusterID", version)
 		}
 		dst = AppendCompactNullableString(dst, m.ClusterID)
 		dst = closeTag(dst, start)
@@ -82,11 +82,11 @@ func (m *FetchSnapshotRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -114,7 +114,7 @@ func (m *FetchSnapshotRequestTopicSnapshot) Reset() {
 func (m *FetchSnapshotRequestTopicSnapshot) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("FetchSnapshotRequest.TopicSnapshot", "Name", version)
+		return dst, errLong("FetchSnapshotRequestTopicSnapshot", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -132,7 +132,7 @@ func (m *FetchSnapshotRequestTopicSnapshot) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 30))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -166,11 +166,11 @@ func (m *FetchSnapshotRequestPartitionSnapshot) appendTo(dst []byte, version int
 	}
 	dst = AppendInt64(dst, m.Position)
 	tags := uint32(0)
-	if version == 1 && m.ReplicaDirectoryID != (UUID{}) {
+	if version >= 1 && m.ReplicaDirectoryID != (UUID{}) {
 		tags++
 	}
 	dst = AppendUvarint(dst, tags)
-	if version == 1 && m.ReplicaDirectoryID != (UUID{}) {
+	if version >= 1 && m.ReplicaDirectoryID != (UUID{}) {
 		dst = AppendTag(dst, 0, 16)
 		dst = AppendUUID(dst, m.ReplicaDirectoryID)
 	}
@@ -183,11 +183,11 @@ func (m *FetchSnapshotRequestPartitionSnapshot) readFrom(r *Reader, version int1
 	m.SnapshotID.readFrom(r, version)
 	m.Position = r.Int64()
 	m.ReplicaDirectoryID = UUID{}
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
-			if !(version == 1) {
+			if !(version >= 1) {
 				r.fail("tag that the version lacks")
 				return
 			}
@@ -257,7 +257,7 @@ func (m *FetchSnapshotResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("FetchSnapshotResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -278,15 +278,15 @@ func (m *FetchSnapshotResponse) appendTo(dst []byte, version int16) ([]byte, err
 			return dst, err
 		}
 	}
-	if !(version == 1) && len(m.NodeEndpoints) != 0 {
+	if !(version >= 1) && len(m.NodeEndpoints) != 0 {
 		return dst, errAbsent("FetchSnapshotResponse", "NodeEndpoints", version)
 	}
 	tags := uint32(0)
-	if version == 1 && len(m.NodeEndpoints) != 0 {
+	if version >= 1 && len(m.NodeEndpoints) != 0 {
 		tags++
 	}
 	dst = AppendUvarint(dst, tags)
-	if version == 1 && len(m.NodeEndpoints) != 0 {
+	if version >= 1 && len(m.NodeEndpoints) != 0 {
 		dst = openTag(dst, 0)
 		start := len(dst)
 		dst = appendLen(dst, len(m.NodeEndpoints), true)
@@ -306,16 +306,16 @@ func (m *FetchSnapshotResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.NodeEndpoints = m.NodeEndpoints[:0]
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
-			if !(version == 1) {
+			if !(version >= 1) {
 				r.fail("tag that the version lacks")
 				return
 			}
@@ -323,7 +323,7 @@ func (m *FetchSnapshotResponse) readFrom(r *Reader, version int16) {
 			m.NodeEndpoints = sized(r, m.NodeEndpoints, r.arrayLen(true, false, 8))
 			for i := range m.NodeEndpoints {
 				m.NodeEndpoints[i].readFrom(r, version)
-				if r.err != nil {
+				if r.failed() {
 					return
 				}
 			}
@@ -349,7 +349,7 @@ func (m *FetchSnapshotResponseTopicSnapshot) Reset() {
 func (m *FetchSnapshotResponseTopicSnapshot) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("FetchSnapshotResponse.TopicSnapshot", "Name", version)
+		return dst, errLong("FetchSnapshotResponseTopicSnapshot", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -367,7 +367,7 @@ func (m *FetchSnapshotResponseTopicSnapshot) readFrom(r *Reader, version int16) 
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 37))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -430,7 +430,7 @@ func (m *FetchSnapshotResponsePartitionSnapshot) readFrom(r *Reader, version int
 	m.Size = r.Int64()
 	m.Position = r.Int64()
 	m.UnalignedRecords = r.blob(true, false)
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -515,7 +515,7 @@ func (m *FetchSnapshotResponseNodeEndpoint) Reset() {
 func (m *FetchSnapshotResponseNodeEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("FetchSnapshotResponse.NodeEndpoint", "Host", version)
+		return dst, errLong("FetchSnapshotResponseNodeEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)

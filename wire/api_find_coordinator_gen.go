@@ -36,7 +36,7 @@ func (m *FindCoordinatorRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("FindCoordinatorRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -50,11 +50,11 @@ func (m *FindCoordinatorRequest) appendTo(dst []byte, version int16) ([]byte, er
 	flexible := version >= 3
 	if version <= 3 {
 		if len(m.CoordinatorKey) > maxTextBytes {
-			return dst, errLong("FindCoordinatorRequest", "Key", version)
+			return dst, errLong("FindCoordinatorRequest", "CoordinatorKey", version)
 		}
 		dst = appendText(dst, m.CoordinatorKey, flexible)
 	} else if m.CoordinatorKey != "" {
-		return dst, errAbsent("FindCoordinatorRequest", "Key", version)
+		return dst, errAbsent("FindCoordinatorRequest", "CoordinatorKey", version)
 	}
 	if version >= 1 {
 		dst = AppendInt8(dst, m.KeyType)
@@ -94,7 +94,7 @@ func (m *FindCoordinatorRequest) readFrom(r *Reader, version int16) {
 		m.CoordinatorKeys = sized(r, m.CoordinatorKeys, r.arrayLen(flexible, false, 1))
 		for i := range m.CoordinatorKeys {
 			m.CoordinatorKeys[i] = r.Text(flexible)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -141,7 +141,7 @@ func (m *FindCoordinatorResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("FindCoordinatorResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -175,7 +175,7 @@ func (m *FindCoordinatorResponse) appendTo(dst []byte, version int16) ([]byte, e
 	if version <= 3 {
 		dst = AppendInt32(dst, m.NodeID)
 	} else if m.NodeID != 0 {
-		return dst, errAbsent("FindCoordinatorResponse", "NodeId", version)
+		return dst, errAbsent("FindCoordinatorResponse", "NodeID", version)
 	}
 	if version <= 3 {
 		if len(m.Host) > maxTextBytes {
@@ -242,7 +242,7 @@ func (m *FindCoordinatorResponse) readFrom(r *Reader, version int16) {
 		m.Coordinators = sized(r, m.Coordinators, r.arrayLen(flexible, false, 14))
 		for i := range m.Coordinators {
 			m.Coordinators[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -276,18 +276,18 @@ func (m *FindCoordinatorResponseCoordinator) Reset() {
 
 func (m *FindCoordinatorResponseCoordinator) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Key) > maxTextBytes {
-		return dst, errLong("FindCoordinatorResponse.Coordinator", "Key", version)
+		return dst, errLong("FindCoordinatorResponseCoordinator", "Key", version)
 	}
 	dst = AppendCompactString(dst, m.Key)
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("FindCoordinatorResponse.Coordinator", "Host", version)
+		return dst, errLong("FindCoordinatorResponseCoordinator", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendInt32(dst, m.Port)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("FindCoordinatorResponse.Coordinator", "ErrorMessage", version)
+		return dst, errLong("FindCoordinatorResponseCoordinator", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

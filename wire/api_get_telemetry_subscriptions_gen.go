@@ -36,7 +36,7 @@ func (m *GetTelemetrySubscriptionsRequest) ReadFrom(r *Reader, version int16) er
 		return errVersion("GetTelemetrySubscriptionsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -92,7 +92,7 @@ func (m *GetTelemetrySubscriptionsResponse) ReadFrom(r *Reader, version int16) e
 		return errVersion("GetTelemetrySubscriptionsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -146,7 +146,7 @@ func (m *GetTelemetrySubscriptionsResponse) readFrom(r *Reader, version int16) {
 	m.RequestedMetrics = sized(r, m.RequestedMetrics, r.arrayLen(true, false, 1))
 	for i := range m.RequestedMetrics {
 		m.RequestedMetrics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -37,7 +37,7 @@ func (m *HeartbeatRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("HeartbeatRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,23 +49,23 @@ func (m *HeartbeatRequest) Reset() {
 }
 
 func (m *HeartbeatRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("HeartbeatRequest", "GroupId", version)
+		return dst, errLong("HeartbeatRequest", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	dst = AppendInt32(dst, m.GenerationID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("HeartbeatRequest", "MemberId", version)
+		return dst, errLong("HeartbeatRequest", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if version >= 3 {
 		if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-			return dst, errLong("HeartbeatRequest", "GroupInstanceId", version)
+			return dst, errLong("HeartbeatRequest", "GroupInstanceID", version)
 		}
 		dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	} else if m.GroupInstanceID != nil {
-		return dst, errAbsent("HeartbeatRequest", "GroupInstanceId", version)
+		return dst, errAbsent("HeartbeatRequest", "GroupInstanceID", version)
 	}
 	if flexible {
 		dst = AppendNoTags(dst)
@@ -74,7 +74,7 @@ func (m *HeartbeatRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 }
 
 func (m *HeartbeatRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.GroupID = r.Text(flexible)
 	m.GenerationID = r.Int32()
 	m.MemberID = r.Text(flexible)
@@ -118,7 +118,7 @@ func (m *HeartbeatResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("HeartbeatResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -128,7 +128,7 @@ func (m *HeartbeatResponse) Reset() {
 }
 
 func (m *HeartbeatResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	if version >= 1 {
 		dst = AppendInt32(dst, m.ThrottleTimeMs)
 	}
@@ -140,7 +140,7 @@ func (m *HeartbeatResponse) appendTo(dst []byte, version int16) ([]byte, error) 
 }
 
 func (m *HeartbeatResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	if version >= 1 {
 		m.ThrottleTimeMs = r.Int32()
 	} else {

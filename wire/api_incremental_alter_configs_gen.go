@@ -37,7 +37,7 @@ func (m *IncrementalAlterConfigsRequest) ReadFrom(r *Reader, version int16) erro
 		return errVersion("IncrementalAlterConfigsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -47,7 +47,7 @@ func (m *IncrementalAlterConfigsRequest) Reset() {
 }
 
 func (m *IncrementalAlterConfigsRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = appendLen(dst, len(m.Resources), flexible)
 	for i := range m.Resources {
@@ -63,11 +63,11 @@ func (m *IncrementalAlterConfigsRequest) appendTo(dst []byte, version int16) ([]
 }
 
 func (m *IncrementalAlterConfigsRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Resources = sized(r, m.Resources, r.arrayLen(flexible, false, either(flexible, 4, 7)))
 	for i := range m.Resources {
 		m.Resources[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -92,11 +92,11 @@ func (m *IncrementalAlterConfigsRequestAlterConfigsResource) Reset() {
 }
 
 func (m *IncrementalAlterConfigsRequestAlterConfigsResource) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("IncrementalAlterConfigsRequest.AlterConfigsResource", "ResourceName", version)
+		return dst, errLong("IncrementalAlterConfigsRequestAlterConfigsResource", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	dst = appendLen(dst, len(m.Configs), flexible)
@@ -112,13 +112,13 @@ func (m *IncrementalAlterConfigsRequestAlterConfigsResource) appendTo(dst []byte
 }
 
 func (m *IncrementalAlterConfigsRequestAlterConfigsResource) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ResourceType = r.Int8()
 	m.ResourceName = r.Text(flexible)
 	m.Configs = sized(r, m.Configs, r.arrayLen(flexible, false, either(flexible, 4, 5)))
 	for i := range m.Configs {
 		m.Configs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -142,14 +142,14 @@ func (m *IncrementalAlterConfigsRequestAlterableConfig) Reset() {
 }
 
 func (m *IncrementalAlterConfigsRequestAlterableConfig) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("IncrementalAlterConfigsRequest.AlterableConfig", "Name", version)
+		return dst, errLong("IncrementalAlterConfigsRequestAlterableConfig", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = AppendInt8(dst, m.ConfigOperation)
 	if m.Value != nil && len(*m.Value) > maxTextBytes {
-		return dst, errLong("IncrementalAlterConfigsRequest.AlterableConfig", "Value", version)
+		return dst, errLong("IncrementalAlterConfigsRequestAlterableConfig", "Value", version)
 	}
 	dst = appendTextPtr(dst, m.Value, flexible)
 	if flexible {
@@ -159,7 +159,7 @@ func (m *IncrementalAlterConfigsRequestAlterableConfig) appendTo(dst []byte, ver
 }
 
 func (m *IncrementalAlterConfigsRequestAlterableConfig) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Name = r.Text(flexible)
 	m.ConfigOperation = r.Int8()
 	m.Value = r.textPtr(flexible, true)
@@ -198,7 +198,7 @@ func (m *IncrementalAlterConfigsResponse) ReadFrom(r *Reader, version int16) err
 		return errVersion("IncrementalAlterConfigsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -208,7 +208,7 @@ func (m *IncrementalAlterConfigsResponse) Reset() {
 }
 
 func (m *IncrementalAlterConfigsResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = appendLen(dst, len(m.Responses), flexible)
@@ -224,12 +224,12 @@ func (m *IncrementalAlterConfigsResponse) appendTo(dst []byte, version int16) ([
 }
 
 func (m *IncrementalAlterConfigsResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ThrottleTimeMs = r.Int32()
 	m.Responses = sized(r, m.Responses, r.arrayLen(flexible, false, either(flexible, 6, 7)))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -255,15 +255,15 @@ func (m *IncrementalAlterConfigsResponseAlterConfigsResourceResponse) Reset() {
 }
 
 func (m *IncrementalAlterConfigsResponseAlterConfigsResourceResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("IncrementalAlterConfigsResponse.AlterConfigsResourceResponse", "ErrorMessage", version)
+		return dst, errLong("IncrementalAlterConfigsResponseAlterConfigsResourceResponse", "ErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	dst = AppendInt8(dst, m.ResourceType)
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("IncrementalAlterConfigsResponse.AlterConfigsResourceResponse", "ResourceName", version)
+		return dst, errLong("IncrementalAlterConfigsResponseAlterConfigsResourceResponse", "ResourceName", version)
 	}
 	dst = appendText(dst, m.ResourceName, flexible)
 	if flexible {
@@ -273,7 +273,7 @@ func (m *IncrementalAlterConfigsResponseAlterConfigsResourceResponse) appendTo(d
 }
 
 func (m *IncrementalAlterConfigsResponseAlterConfigsResourceResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(flexible, true)
 	m.ResourceType = r.Int8()

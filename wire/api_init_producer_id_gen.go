@@ -39,7 +39,7 @@ func (m *InitProducerIDRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("InitProducerIdRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -55,29 +55,29 @@ func (m *InitProducerIDRequest) Reset() {
 func (m *InitProducerIDRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 2
 	if m.TransactionalID != nil && len(*m.TransactionalID) > maxTextBytes {
-		return dst, errLong("InitProducerIdRequest", "TransactionalId", version)
+		return dst, errLong("InitProducerIDRequest", "TransactionalID", version)
 	}
 	dst = appendTextPtr(dst, m.TransactionalID, flexible)
 	dst = AppendInt32(dst, m.TransactionTimeoutMs)
 	if version >= 3 {
 		dst = AppendInt64(dst, m.ProducerID)
 	} else if m.ProducerID != -1 {
-		return dst, errAbsent("InitProducerIdRequest", "ProducerId", version)
+		return dst, errAbsent("InitProducerIDRequest", "ProducerID", version)
 	}
 	if version >= 3 {
 		dst = AppendInt16(dst, m.ProducerEpoch)
 	} else if m.ProducerEpoch != -1 {
-		return dst, errAbsent("InitProducerIdRequest", "ProducerEpoch", version)
+		return dst, errAbsent("InitProducerIDRequest", "ProducerEpoch", version)
 	}
-	if version == 6 {
+	if version >= 6 {
 		dst = AppendBool(dst, m.Enable2Pc)
 	} else if m.Enable2Pc {
-		return dst, errAbsent("InitProducerIdRequest", "Enable2Pc", version)
+		return dst, errAbsent("InitProducerIDRequest", "Enable2Pc", version)
 	}
-	if version == 6 {
+	if version >= 6 {
 		dst = AppendBool(dst, m.KeepPreparedTxn)
 	} else if m.KeepPreparedTxn {
-		return dst, errAbsent("InitProducerIdRequest", "KeepPreparedTxn", version)
+		return dst, errAbsent("InitProducerIDRequest", "KeepPreparedTxn", version)
 	}
 	if flexible {
 		dst = AppendNoTags(dst)
@@ -99,12 +99,12 @@ func (m *InitProducerIDRequest) readFrom(r *Reader, version int16) {
 	} else {
 		m.ProducerEpoch = -1
 	}
-	if version == 6 {
+	if version >= 6 {
 		m.Enable2Pc = r.Bool()
 	} else {
 		m.Enable2Pc = false
 	}
-	if version == 6 {
+	if version >= 6 {
 		m.KeepPreparedTxn = r.Bool()
 	} else {
 		m.KeepPreparedTxn = false
@@ -148,7 +148,7 @@ func (m *InitProducerIDResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("InitProducerIdResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -167,15 +167,15 @@ func (m *InitProducerIDResponse) appendTo(dst []byte, version int16) ([]byte, er
 	dst = AppendInt16(dst, m.ErrorCode)
 	dst = AppendInt64(dst, m.ProducerID)
 	dst = AppendInt16(dst, m.ProducerEpoch)
-	if version == 6 {
+	if version >= 6 {
 		dst = AppendInt64(dst, m.OngoingTxnProducerID)
 	} else if m.OngoingTxnProducerID != -1 {
-		return dst, errAbsent("InitProducerIdResponse", "OngoingTxnProducerId", version)
+		return dst, errAbsent("InitProducerIDResponse", "OngoingTxnProducerID", version)
 	}
-	if version == 6 {
+	if version >= 6 {
 		dst = AppendInt16(dst, m.OngoingTxnProducerEpoch)
 	} else if m.OngoingTxnProducerEpoch != -1 {
-		return dst, errAbsent("InitProducerIdResponse", "OngoingTxnProducerEpoch", version)
+		return dst, errAbsent("InitProducerIDResponse", "OngoingTxnProducerEpoch", version)
 	}
 	if flexible {
 		dst = AppendNoTags(dst)
@@ -189,12 +189,12 @@ func (m *InitProducerIDResponse) readFrom(r *Reader, version int16) {
 	m.ErrorCode = r.Int16()
 	m.ProducerID = r.Int64()
 	m.ProducerEpoch = r.Int16()
-	if version == 6 {
+	if version >= 6 {
 		m.OngoingTxnProducerID = r.Int64()
 	} else {
 		m.OngoingTxnProducerID = -1
 	}
-	if version == 6 {
+	if version >= 6 {
 		m.OngoingTxnProducerEpoch = r.Int16()
 	} else {
 		m.OngoingTxnProducerEpoch = -1

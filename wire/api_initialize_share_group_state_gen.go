@@ -37,7 +37,7 @@ func (m *InitializeShareGroupStateRequest) ReadFrom(r *Reader, version int16) er
 		return errVersion("InitializeShareGroupStateRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,7 +49,7 @@ func (m *InitializeShareGroupStateRequest) Reset() {
 func (m *InitializeShareGroupStateRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("InitializeShareGroupStateRequest", "GroupId", version)
+		return dst, errLong("InitializeShareGroupStateRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -67,7 +67,7 @@ func (m *InitializeShareGroupStateRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -104,7 +104,7 @@ func (m *InitializeShareGroupStateRequestInitializeStateData) readFrom(r *Reader
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 17))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -169,7 +169,7 @@ func (m *InitializeShareGroupStateResponse) ReadFrom(r *Reader, version int16) e
 		return errVersion("InitializeShareGroupStateResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -193,7 +193,7 @@ func (m *InitializeShareGroupStateResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(true, false, 18))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -230,7 +230,7 @@ func (m *InitializeShareGroupStateResponseInitializeStateResult) readFrom(r *Rea
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 8))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -255,7 +255,7 @@ func (m *InitializeShareGroupStateResponsePartitionResult) appendTo(dst []byte, 
 	dst = AppendInt32(dst, m.Partition)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("InitializeShareGroupStateResponse.PartitionResult", "ErrorMessage", version)
+		return dst, errLong("InitializeShareGroupStateResponsePartitionResult", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

@@ -41,7 +41,7 @@ func (m *JoinGroupRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("JoinGroupRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -60,7 +60,7 @@ func (m *JoinGroupRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 6
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("JoinGroupRequest", "GroupId", version)
+		return dst, errLong("JoinGroupRequest", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	dst = AppendInt32(dst, m.SessionTimeoutMs)
@@ -68,16 +68,16 @@ func (m *JoinGroupRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 		dst = AppendInt32(dst, m.RebalanceTimeoutMs)
 	}
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("JoinGroupRequest", "MemberId", version)
+		return dst, errLong("JoinGroupRequest", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if version >= 5 {
 		if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-			return dst, errLong("JoinGroupRequest", "GroupInstanceId", version)
+			return dst, errLong("JoinGroupRequest", "GroupInstanceID", version)
 		}
 		dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	} else if m.GroupInstanceID != nil {
-		return dst, errAbsent("JoinGroupRequest", "GroupInstanceId", version)
+		return dst, errAbsent("JoinGroupRequest", "GroupInstanceID", version)
 	}
 	if len(m.ProtocolType) > maxTextBytes {
 		return dst, errLong("JoinGroupRequest", "ProtocolType", version)
@@ -120,7 +120,7 @@ func (m *JoinGroupRequest) readFrom(r *Reader, version int16) {
 	m.Protocols = sized(r, m.Protocols, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Protocols {
 		m.Protocols[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -149,7 +149,7 @@ func (m *JoinGroupRequestProtocol) Reset() {
 func (m *JoinGroupRequestProtocol) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 6
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("JoinGroupRequest.JoinGroupRequestProtocol", "Name", version)
+		return dst, errLong("JoinGroupRequestProtocol", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendBlob(dst, m.Metadata, flexible, false)
@@ -205,7 +205,7 @@ func (m *JoinGroupResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("JoinGroupResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -246,13 +246,13 @@ func (m *JoinGroupResponse) appendTo(dst []byte, version int16) ([]byte, error) 
 		return dst, errLong("JoinGroupResponse", "Leader", version)
 	}
 	dst = appendText(dst, m.Leader, flexible)
-	if version == 9 {
+	if version >= 9 {
 		dst = AppendBool(dst, m.SkipAssignment)
 	} else if m.SkipAssignment {
 		return dst, errAbsent("JoinGroupResponse", "SkipAssignment", version)
 	}
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("JoinGroupResponse", "MemberId", version)
+		return dst, errLong("JoinGroupResponse", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	dst = appendLen(dst, len(m.Members), flexible)
@@ -283,7 +283,7 @@ func (m *JoinGroupResponse) readFrom(r *Reader, version int16) {
 	}
 	m.ProtocolName = r.textPtr(flexible, version >= 7)
 	m.Leader = r.Text(flexible)
-	if version == 9 {
+	if version >= 9 {
 		m.SkipAssignment = r.Bool()
 	} else {
 		m.SkipAssignment = false
@@ -292,7 +292,7 @@ func (m *JoinGroupResponse) readFrom(r *Reader, version int16) {
 	m.Members = sized(r, m.Members, r.arrayLen(flexible, false, either(flexible, 4, 6)))
 	for i := range m.Members {
 		m.Members[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -318,12 +318,12 @@ func (m *JoinGroupResponseMember) Reset() {
 func (m *JoinGroupResponseMember) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 6
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("JoinGroupResponse.JoinGroupResponseMember", "MemberId", version)
+		return dst, errLong("JoinGroupResponseMember", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if version >= 5 {
 		if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-			return dst, errLong("JoinGroupResponse.JoinGroupResponseMember", "GroupInstanceId", version)
+			return dst, errLong("JoinGroupResponseMember", "GroupInstanceID", version)
 		}
 		dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	}

@@ -36,7 +36,7 @@ func (m *LeaveGroupRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("LeaveGroupRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -50,16 +50,16 @@ func (m *LeaveGroupRequest) appendTo(dst []byte, version int16) ([]byte, error) 
 	flexible := version >= 4
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("LeaveGroupRequest", "GroupId", version)
+		return dst, errLong("LeaveGroupRequest", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	if version <= 2 {
 		if len(m.MemberID) > maxTextBytes {
-			return dst, errLong("LeaveGroupRequest", "MemberId", version)
+			return dst, errLong("LeaveGroupRequest", "MemberID", version)
 		}
 		dst = appendText(dst, m.MemberID, flexible)
 	} else if m.MemberID != "" {
-		return dst, errAbsent("LeaveGroupRequest", "MemberId", version)
+		return dst, errAbsent("LeaveGroupRequest", "MemberID", version)
 	}
 	if version >= 3 {
 		dst = appendLen(dst, len(m.Members), flexible)
@@ -89,7 +89,7 @@ func (m *LeaveGroupRequest) readFrom(r *Reader, version int16) {
 		m.Members = sized(r, m.Members, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 		for i := range m.Members {
 			m.Members[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -118,16 +118,16 @@ func (m *LeaveGroupRequestMemberIdentity) Reset() {
 func (m *LeaveGroupRequestMemberIdentity) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 4
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("LeaveGroupRequest.MemberIdentity", "MemberId", version)
+		return dst, errLong("LeaveGroupRequestMemberIdentity", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-		return dst, errLong("LeaveGroupRequest.MemberIdentity", "GroupInstanceId", version)
+		return dst, errLong("LeaveGroupRequestMemberIdentity", "GroupInstanceID", version)
 	}
 	dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
-	if version == 5 {
+	if version >= 5 {
 		if m.Reason != nil && len(*m.Reason) > maxTextBytes {
-			return dst, errLong("LeaveGroupRequest.MemberIdentity", "Reason", version)
+			return dst, errLong("LeaveGroupRequestMemberIdentity", "Reason", version)
 		}
 		dst = appendTextPtr(dst, m.Reason, flexible)
 	}
@@ -141,7 +141,7 @@ func (m *LeaveGroupRequestMemberIdentity) readFrom(r *Reader, version int16) {
 	flexible := version >= 4
 	m.MemberID = r.Text(flexible)
 	m.GroupInstanceID = r.textPtr(flexible, true)
-	if version == 5 {
+	if version >= 5 {
 		m.Reason = r.textPtr(flexible, true)
 	} else {
 		m.Reason = nil
@@ -182,7 +182,7 @@ func (m *LeaveGroupResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("LeaveGroupResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -227,7 +227,7 @@ func (m *LeaveGroupResponse) readFrom(r *Reader, version int16) {
 		m.Members = sized(r, m.Members, r.arrayLen(flexible, false, either(flexible, 5, 6)))
 		for i := range m.Members {
 			m.Members[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -256,11 +256,11 @@ func (m *LeaveGroupResponseMemberResponse) Reset() {
 func (m *LeaveGroupResponseMemberResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 4
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("LeaveGroupResponse.MemberResponse", "MemberId", version)
+		return dst, errLong("LeaveGroupResponseMemberResponse", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-		return dst, errLong("LeaveGroupResponse.MemberResponse", "GroupInstanceId", version)
+		return dst, errLong("LeaveGroupResponseMemberResponse", "GroupInstanceID", version)
 	}
 	dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	dst = AppendInt16(dst, m.ErrorCode)

@@ -34,7 +34,7 @@ func (m *ListConfigResourcesRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ListConfigResourcesRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,7 +43,7 @@ func (m *ListConfigResourcesRequest) Reset() {
 }
 
 func (m *ListConfigResourcesRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	if version == 1 {
+	if version >= 1 {
 		dst = appendLen(dst, len(m.ResourceTypes), true)
 		for _, v := range m.ResourceTypes {
 			dst = AppendInt8(dst, v)
@@ -56,7 +56,7 @@ func (m *ListConfigResourcesRequest) appendTo(dst []byte, version int16) ([]byte
 }
 
 func (m *ListConfigResourcesRequest) readFrom(r *Reader, version int16) {
-	if version == 1 {
+	if version >= 1 {
 		m.ResourceTypes = sized(r, m.ResourceTypes, r.arrayLen(true, false, 1))
 		for i := range m.ResourceTypes {
 			m.ResourceTypes[i] = r.Int8()
@@ -98,7 +98,7 @@ func (m *ListConfigResourcesResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ListConfigResourcesResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -128,7 +128,7 @@ func (m *ListConfigResourcesResponse) readFrom(r *Reader, version int16) {
 	m.ConfigResources = sized(r, m.ConfigResources, r.arrayLen(true, false, 2))
 	for i := range m.ConfigResources {
 		m.ConfigResources[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -149,10 +149,10 @@ func (m *ListConfigResourcesResponseConfigResource) Reset() {
 
 func (m *ListConfigResourcesResponseConfigResource) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.ResourceName) > maxTextBytes {
-		return dst, errLong("ListConfigResourcesResponse.ConfigResource", "ResourceName", version)
+		return dst, errLong("ListConfigResourcesResponseConfigResource", "ResourceName", version)
 	}
 	dst = AppendCompactString(dst, m.ResourceName)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendInt8(dst, m.ResourceType)
 	}
 	dst = AppendNoTags(dst)
@@ -161,7 +161,7 @@ func (m *ListConfigResourcesResponseConfigResource) appendTo(dst []byte, version
 
 func (m *ListConfigResourcesResponseConfigResource) readFrom(r *Reader, version int16) {
 	m.ResourceName = r.Text(true)
-	if version == 1 {
+	if version >= 1 {
 		m.ResourceType = r.Int8()
 	} else {
 		m.ResourceType = 16

@@ -35,7 +35,7 @@ func (m *ListGroupsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ListGroupsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -57,7 +57,7 @@ func (m *ListGroupsRequest) appendTo(dst []byte, version int16) ([]byte, error) 
 	} else if len(m.StatesFilter) != 0 {
 		return dst, errAbsent("ListGroupsRequest", "StatesFilter", version)
 	}
-	if version == 5 {
+	if version >= 5 {
 		dst = appendLen(dst, len(m.TypesFilter), flexible)
 		for _, v := range m.TypesFilter {
 			if len(v) > maxTextBytes {
@@ -80,18 +80,18 @@ func (m *ListGroupsRequest) readFrom(r *Reader, version int16) {
 		m.StatesFilter = sized(r, m.StatesFilter, r.arrayLen(flexible, false, 1))
 		for i := range m.StatesFilter {
 			m.StatesFilter[i] = r.Text(flexible)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
 	} else {
 		m.StatesFilter = m.StatesFilter[:0]
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.TypesFilter = sized(r, m.TypesFilter, r.arrayLen(flexible, false, 1))
 		for i := range m.TypesFilter {
 			m.TypesFilter[i] = r.Text(flexible)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -134,7 +134,7 @@ func (m *ListGroupsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ListGroupsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -174,7 +174,7 @@ func (m *ListGroupsResponse) readFrom(r *Reader, version int16) {
 	m.Groups = sized(r, m.Groups, r.arrayLen(flexible, false, either(flexible, 3, 4)))
 	for i := range m.Groups {
 		m.Groups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -202,22 +202,22 @@ func (m *ListGroupsResponseListedGroup) Reset() {
 func (m *ListGroupsResponseListedGroup) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 3
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ListGroupsResponse.ListedGroup", "GroupId", version)
+		return dst, errLong("ListGroupsResponseListedGroup", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	if len(m.ProtocolType) > maxTextBytes {
-		return dst, errLong("ListGroupsResponse.ListedGroup", "ProtocolType", version)
+		return dst, errLong("ListGroupsResponseListedGroup", "ProtocolType", version)
 	}
 	dst = appendText(dst, m.ProtocolType, flexible)
 	if version >= 4 {
 		if len(m.GroupState) > maxTextBytes {
-			return dst, errLong("ListGroupsResponse.ListedGroup", "GroupState", version)
+			return dst, errLong("ListGroupsResponseListedGroup", "GroupState", version)
 		}
 		dst = appendText(dst, m.GroupState, flexible)
 	}
-	if version == 5 {
+	if version >= 5 {
 		if len(m.GroupType) > maxTextBytes {
-			return dst, errLong("ListGroupsResponse.ListedGroup", "GroupType", version)
+			return dst, errLong("ListGroupsResponseListedGroup", "GroupType", version)
 		}
 		dst = appendText(dst, m.GroupType, flexible)
 	}
@@ -236,7 +236,7 @@ func (m *ListGroupsResponseListedGroup) readFrom(r *Reader, version int16) {
 	} else {
 		m.GroupState = ""
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.GroupType = r.Text(flexible)
 	} else {
 		m.GroupType = ""

@@ -37,7 +37,7 @@ func (m *ListOffsetsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ListOffsetsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -83,7 +83,7 @@ func (m *ListOffsetsRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -113,7 +113,7 @@ func (m *ListOffsetsRequestListOffsetsTopic) appendTo(dst []byte, version int16)
 	flexible := version >= 6
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ListOffsetsRequest.ListOffsetsTopic", "Name", version)
+		return dst, errLong("ListOffsetsRequestListOffsetsTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -134,7 +134,7 @@ func (m *ListOffsetsRequestListOffsetsTopic) readFrom(r *Reader, version int16) 
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 17, 12)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -214,7 +214,7 @@ func (m *ListOffsetsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ListOffsetsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -251,7 +251,7 @@ func (m *ListOffsetsResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -276,7 +276,7 @@ func (m *ListOffsetsResponseListOffsetsTopicResponse) appendTo(dst []byte, versi
 	flexible := version >= 6
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ListOffsetsResponse.ListOffsetsTopicResponse", "Name", version)
+		return dst, errLong("ListOffsetsResponseListOffsetsTopicResponse", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -297,7 +297,7 @@ func (m *ListOffsetsResponseListOffsetsTopicResponse) readFrom(r *Reader, versio
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 27, 22)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -333,7 +333,7 @@ func (m *ListOffsetsResponseListOffsetsPartitionResponse) appendTo(dst []byte, v
 	if version >= 4 {
 		dst = AppendInt32(dst, m.LeaderEpoch)
 	} else if m.LeaderEpoch != -1 {
-		return dst, errAbsent("ListOffsetsResponse.ListOffsetsPartitionResponse", "LeaderEpoch", version)
+		return dst, errAbsent("ListOffsetsResponseListOffsetsPartitionResponse", "LeaderEpoch", version)
 	}
 	if flexible {
 		dst = AppendNoTags(dst)

@@ -37,7 +37,7 @@ func (m *ListPartitionReassignmentsRequest) ReadFrom(r *Reader, version int16) e
 		return errVersion("ListPartitionReassignmentsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -68,7 +68,7 @@ func (m *ListPartitionReassignmentsRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -89,7 +89,7 @@ func (m *ListPartitionReassignmentsRequestListPartitionReassignmentsTopics) Rese
 
 func (m *ListPartitionReassignmentsRequestListPartitionReassignmentsTopics) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ListPartitionReassignmentsRequest.ListPartitionReassignmentsTopics", "Name", version)
+		return dst, errLong("ListPartitionReassignmentsRequestListPartitionReassignmentsTopics", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.PartitionIndexes), true)
@@ -141,7 +141,7 @@ func (m *ListPartitionReassignmentsResponse) ReadFrom(r *Reader, version int16) 
 		return errVersion("ListPartitionReassignmentsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -177,7 +177,7 @@ func (m *ListPartitionReassignmentsResponse) readFrom(r *Reader, version int16) 
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -199,7 +199,7 @@ func (m *ListPartitionReassignmentsResponseOngoingTopicReassignment) Reset() {
 func (m *ListPartitionReassignmentsResponseOngoingTopicReassignment) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ListPartitionReassignmentsResponse.OngoingTopicReassignment", "Name", version)
+		return dst, errLong("ListPartitionReassignmentsResponseOngoingTopicReassignment", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -217,7 +217,7 @@ func (m *ListPartitionReassignmentsResponseOngoingTopicReassignment) readFrom(r 
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 8))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

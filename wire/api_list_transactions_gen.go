@@ -37,7 +37,7 @@ func (m *ListTransactionsRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ListTransactionsRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -65,13 +65,13 @@ func (m *ListTransactionsRequest) appendTo(dst []byte, version int16) ([]byte, e
 	} else if m.DurationFilter != -1 {
 		return dst, errAbsent("ListTransactionsRequest", "DurationFilter", version)
 	}
-	if version == 2 {
+	if version >= 2 {
 		if m.TransactionalIDPattern != nil && len(*m.TransactionalIDPattern) > maxTextBytes {
-			return dst, errLong("ListTransactionsRequest", "TransactionalIdPattern", version)
+			return dst, errLong("ListTransactionsRequest", "TransactionalIDPattern", version)
 		}
 		dst = AppendCompactNullableString(dst, m.TransactionalIDPattern)
 	} else if m.TransactionalIDPattern != nil {
-		return dst, errAbsent("ListTransactionsRequest", "TransactionalIdPattern", version)
+		return dst, errAbsent("ListTransactionsRequest", "TransactionalIDPattern", version)
 	}
 	dst = AppendNoTags(dst)
 	return dst, nil
@@ -81,7 +81,7 @@ func (m *ListTransactionsRequest) readFrom(r *Reader, version int16) {
 	m.StateFilters = sized(r, m.StateFilters, r.arrayLen(true, false, 1))
 	for i := range m.StateFilters {
 		m.StateFilters[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -94,7 +94,7 @@ func (m *ListTransactionsRequest) readFrom(r *Reader, version int16) {
 	} else {
 		m.DurationFilter = -1
 	}
-	if version == 2 {
+	if version >= 2 {
 		m.TransactionalIDPattern = r.textPtr(true, true)
 	} else {
 		m.TransactionalIDPattern = nil
@@ -134,7 +134,7 @@ func (m *ListTransactionsResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ListTransactionsResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -172,14 +172,14 @@ func (m *ListTransactionsResponse) readFrom(r *Reader, version int16) {
 	m.UnknownStateFilters = sized(r, m.UnknownStateFilters, r.arrayLen(true, false, 1))
 	for i := range m.UnknownStateFilters {
 		m.UnknownStateFilters[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.TransactionStates = sized(r, m.TransactionStates, r.arrayLen(true, false, 11))
 	for i := range m.TransactionStates {
 		m.TransactionStates[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -202,12 +202,12 @@ func (m *ListTransactionsResponseTransactionState) Reset() {
 
 func (m *ListTransactionsResponseTransactionState) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.TransactionalID) > maxTextBytes {
-		return dst, errLong("ListTransactionsResponse.TransactionState", "TransactionalId", version)
+		return dst, errLong("ListTransactionsResponseTransactionState", "TransactionalID", version)
 	}
 	dst = AppendCompactString(dst, m.TransactionalID)
 	dst = AppendInt64(dst, m.ProducerID)
 	if len(m.TransactionState) > maxTextBytes {
-		return dst, errLong("ListTransactionsResponse.TransactionState", "TransactionState", version)
+		return dst, errLong("ListTransactionsResponseTransactionState", "TransactionState", version)
 	}
 	dst = AppendCompactString(dst, m.TransactionState)
 	dst = AppendNoTags(dst)

@@ -37,7 +37,7 @@ func (m *MetadataRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("MetadataRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -90,7 +90,7 @@ func (m *MetadataRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -132,10 +132,10 @@ func (m *MetadataRequestTopic) appendTo(dst []byte, version int16) ([]byte, erro
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	if m.Name == nil && !(version >= 10) {
-		return dst, errNull("MetadataRequest.MetadataRequestTopic", "Name", version)
+		return dst, errNull("MetadataRequestTopic", "Name", version)
 	}
 	if m.Name != nil && len(*m.Name) > maxTextBytes {
-		return dst, errLong("MetadataRequest.MetadataRequestTopic", "Name", version)
+		return dst, errLong("MetadataRequestTopic", "Name", version)
 	}
 	dst = appendTextPtr(dst, m.Name, flexible)
 	if flexible {
@@ -192,7 +192,7 @@ func (m *MetadataResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("MetadataResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -220,7 +220,7 @@ func (m *MetadataResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	}
 	if version >= 2 {
 		if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-			return dst, errLong("MetadataResponse", "ClusterId", version)
+			return dst, errLong("MetadataResponse", "ClusterID", version)
 		}
 		dst = appendTextPtr(dst, m.ClusterID, flexible)
 	}
@@ -238,7 +238,7 @@ func (m *MetadataResponse) appendTo(dst []byte, version int16) ([]byte, error) {
 	} else if m.ClusterAuthorizedOperations != -2147483648 {
 		return dst, errAbsent("MetadataResponse", "ClusterAuthorizedOperations", version)
 	}
-	if version == 13 {
+	if version >= 13 {
 		dst = AppendInt16(dst, m.ErrorCode)
 	}
 	if flexible {
@@ -257,7 +257,7 @@ func (m *MetadataResponse) readFrom(r *Reader, version int16) {
 	m.Brokers = sized(r, m.Brokers, r.arrayLen(flexible, false, either(flexible, 11, 10)))
 	for i := range m.Brokers {
 		m.Brokers[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -274,7 +274,7 @@ func (m *MetadataResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 10, 8)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -283,7 +283,7 @@ func (m *MetadataResponse) readFrom(r *Reader, version int16) {
 	} else {
 		m.ClusterAuthorizedOperations = -2147483648
 	}
-	if version == 13 {
+	if version >= 13 {
 		m.ErrorCode = r.Int16()
 	} else {
 		m.ErrorCode = 0
@@ -313,13 +313,13 @@ func (m *MetadataResponseBroker) appendTo(dst []byte, version int16) ([]byte, er
 	flexible := version >= 9
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("MetadataResponse.MetadataResponseBroker", "Host", version)
+		return dst, errLong("MetadataResponseBroker", "Host", version)
 	}
 	dst = appendText(dst, m.Host, flexible)
 	dst = AppendInt32(dst, m.Port)
 	if version >= 1 {
 		if m.Rack != nil && len(*m.Rack) > maxTextBytes {
-			return dst, errLong("MetadataResponse.MetadataResponseBroker", "Rack", version)
+			return dst, errLong("MetadataResponseBroker", "Rack", version)
 		}
 		dst = appendTextPtr(dst, m.Rack, flexible)
 	}
@@ -369,10 +369,10 @@ func (m *MetadataResponseTopic) appendTo(dst []byte, version int16) ([]byte, err
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.Name == nil && !(version >= 12) {
-		return dst, errNull("MetadataResponse.MetadataResponseTopic", "Name", version)
+		return dst, errNull("MetadataResponseTopic", "Name", version)
 	}
 	if m.Name != nil && len(*m.Name) > maxTextBytes {
-		return dst, errLong("MetadataResponse.MetadataResponseTopic", "Name", version)
+		return dst, errLong("MetadataResponseTopic", "Name", version)
 	}
 	dst = appendTextPtr(dst, m.Name, flexible)
 	if version >= 10 {
@@ -390,7 +390,7 @@ func (m *MetadataResponseTopic) appendTo(dst []byte, version int16) ([]byte, err
 	if version >= 8 {
 		dst = AppendInt32(dst, m.TopicAuthorizedOperations)
 	} else if m.TopicAuthorizedOperations != -2147483648 {
-		return dst, errAbsent("MetadataResponse.MetadataResponseTopic", "TopicAuthorizedOperations", version)
+		return dst, errAbsent("MetadataResponseTopic", "TopicAuthorizedOperations", version)
 	}
 	if flexible {
 		dst = AppendNoTags(dst)
@@ -415,7 +415,7 @@ func (m *MetadataResponseTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, 18))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -39,7 +39,7 @@ func (m *OffsetCommitRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetCommitRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -56,21 +56,21 @@ func (m *OffsetCommitRequest) appendTo(dst []byte, version int16) ([]byte, error
 	flexible := version >= 8
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("OffsetCommitRequest", "GroupId", version)
+		return dst, errLong("OffsetCommitRequest", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	dst = AppendInt32(dst, m.GenerationIDOrMemberEpoch)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("OffsetCommitRequest", "MemberId", version)
+		return dst, errLong("OffsetCommitRequest", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if version >= 7 {
 		if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-			return dst, errLong("OffsetCommitRequest", "GroupInstanceId", version)
+			return dst, errLong("OffsetCommitRequest", "GroupInstanceID", version)
 		}
 		dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	} else if m.GroupInstanceID != nil {
-		return dst, errAbsent("OffsetCommitRequest", "GroupInstanceId", version)
+		return dst, errAbsent("OffsetCommitRequest", "GroupInstanceID", version)
 	}
 	if version <= 4 {
 		dst = AppendInt64(dst, m.RetentionTimeMs)
@@ -105,7 +105,7 @@ func (m *OffsetCommitRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -133,11 +133,11 @@ func (m *OffsetCommitRequestTopic) appendTo(dst []byte, version int16) ([]byte, 
 	var err error
 	if version <= 9 {
 		if len(m.Name) > maxTextBytes {
-			return dst, errLong("OffsetCommitRequest.OffsetCommitRequestTopic", "Name", version)
+			return dst, errLong("OffsetCommitRequestTopic", "Name", version)
 		}
 		dst = appendText(dst, m.Name, flexible)
 	}
-	if version == 10 {
+	if version >= 10 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -159,7 +159,7 @@ func (m *OffsetCommitRequestTopic) readFrom(r *Reader, version int16) {
 	} else {
 		m.Name = ""
 	}
-	if version == 10 {
+	if version >= 10 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -167,7 +167,7 @@ func (m *OffsetCommitRequestTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 18, 14)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -200,7 +200,7 @@ func (m *OffsetCommitRequestPartition) appendTo(dst []byte, version int16) ([]by
 		dst = AppendInt32(dst, m.CommittedLeaderEpoch)
 	}
 	if m.CommittedMetadata != nil && len(*m.CommittedMetadata) > maxTextBytes {
-		return dst, errLong("OffsetCommitRequest.OffsetCommitRequestPartition", "CommittedMetadata", version)
+		return dst, errLong("OffsetCommitRequestPartition", "CommittedMetadata", version)
 	}
 	dst = appendTextPtr(dst, m.CommittedMetadata, flexible)
 	if flexible {
@@ -254,7 +254,7 @@ func (m *OffsetCommitResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetCommitResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -291,7 +291,7 @@ func (m *OffsetCommitResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -319,11 +319,11 @@ func (m *OffsetCommitResponseTopic) appendTo(dst []byte, version int16) ([]byte,
 	var err error
 	if version <= 9 {
 		if len(m.Name) > maxTextBytes {
-			return dst, errLong("OffsetCommitResponse.OffsetCommitResponseTopic", "Name", version)
+			return dst, errLong("OffsetCommitResponseTopic", "Name", version)
 		}
 		dst = appendText(dst, m.Name, flexible)
 	}
-	if version == 10 {
+	if version >= 10 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -345,7 +345,7 @@ func (m *OffsetCommitResponseTopic) readFrom(r *Reader, version int16) {
 	} else {
 		m.Name = ""
 	}
-	if version == 10 {
+	if version >= 10 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -353,7 +353,7 @@ func (m *OffsetCommitResponseTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 7, 6)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -35,7 +35,7 @@ func (m *OffsetDeleteRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetDeleteRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -47,7 +47,7 @@ func (m *OffsetDeleteRequest) Reset() {
 func (m *OffsetDeleteRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("OffsetDeleteRequest", "GroupId", version)
+		return dst, errLong("OffsetDeleteRequest", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), false)
@@ -64,7 +64,7 @@ func (m *OffsetDeleteRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(false, false, 6))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -85,7 +85,7 @@ func (m *OffsetDeleteRequestTopic) Reset() {
 func (m *OffsetDeleteRequestTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("OffsetDeleteRequest.OffsetDeleteRequestTopic", "Name", version)
+		return dst, errLong("OffsetDeleteRequestTopic", "Name", version)
 	}
 	dst = AppendString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), false)
@@ -102,7 +102,7 @@ func (m *OffsetDeleteRequestTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(false, false, 4))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -158,7 +158,7 @@ func (m *OffsetDeleteResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetDeleteResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -187,7 +187,7 @@ func (m *OffsetDeleteResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(false, false, 6))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -208,7 +208,7 @@ func (m *OffsetDeleteResponseTopic) Reset() {
 func (m *OffsetDeleteResponseTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("OffsetDeleteResponse.OffsetDeleteResponseTopic", "Name", version)
+		return dst, errLong("OffsetDeleteResponseTopic", "Name", version)
 	}
 	dst = AppendString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), false)
@@ -225,7 +225,7 @@ func (m *OffsetDeleteResponseTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(false, false, 6))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -37,7 +37,7 @@ func (m *OffsetFetchRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetFetchRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -53,11 +53,11 @@ func (m *OffsetFetchRequest) appendTo(dst []byte, version int16) ([]byte, error)
 	var err error
 	if version <= 7 {
 		if len(m.GroupID) > maxTextBytes {
-			return dst, errLong("OffsetFetchRequest", "GroupId", version)
+			return dst, errLong("OffsetFetchRequest", "GroupID", version)
 		}
 		dst = appendText(dst, m.GroupID, flexible)
 	} else if m.GroupID != "" {
-		return dst, errAbsent("OffsetFetchRequest", "GroupId", version)
+		return dst, errAbsent("OffsetFetchRequest", "GroupID", version)
 	}
 	if version <= 7 {
 		if m.Topics == nil && !(version >= 2) {
@@ -108,7 +108,7 @@ func (m *OffsetFetchRequest) readFrom(r *Reader, version int16) {
 		}
 		for i := range m.Topics {
 			m.Topics[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -119,7 +119,7 @@ func (m *OffsetFetchRequest) readFrom(r *Reader, version int16) {
 		m.Groups = sized(r, m.Groups, r.arrayLen(flexible, false, 3))
 		for i := range m.Groups {
 			m.Groups[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -151,7 +151,7 @@ func (m *OffsetFetchRequestTopic) Reset() {
 func (m *OffsetFetchRequestTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 6
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("OffsetFetchRequest.OffsetFetchRequestTopic", "Name", version)
+		return dst, errLong("OffsetFetchRequestTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.PartitionIndexes), flexible)
@@ -195,12 +195,12 @@ func (m *OffsetFetchRequestGroup) Reset() {
 func (m *OffsetFetchRequestGroup) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("OffsetFetchRequest.OffsetFetchRequestGroup", "GroupId", version)
+		return dst, errLong("OffsetFetchRequestGroup", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	if version >= 9 {
 		if m.MemberID != nil && len(*m.MemberID) > maxTextBytes {
-			return dst, errLong("OffsetFetchRequest.OffsetFetchRequestGroup", "MemberId", version)
+			return dst, errLong("OffsetFetchRequestGroup", "MemberID", version)
 		}
 		dst = AppendCompactNullableString(dst, m.MemberID)
 	}
@@ -236,7 +236,7 @@ func (m *OffsetFetchRequestGroup) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -260,11 +260,11 @@ func (m *OffsetFetchRequestTopics) Reset() {
 func (m *OffsetFetchRequestTopics) appendTo(dst []byte, version int16) ([]byte, error) {
 	if version <= 9 {
 		if len(m.Name) > maxTextBytes {
-			return dst, errLong("OffsetFetchRequest.OffsetFetchRequestTopics", "Name", version)
+			return dst, errLong("OffsetFetchRequestTopics", "Name", version)
 		}
 		dst = AppendCompactString(dst, m.Name)
 	}
-	if version == 10 {
+	if version >= 10 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = appendLen(dst, len(m.PartitionIndexes), true)
@@ -281,7 +281,7 @@ func (m *OffsetFetchRequestTopics) readFrom(r *Reader, version int16) {
 	} else {
 		m.Name = ""
 	}
-	if version == 10 {
+	if version >= 10 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -325,7 +325,7 @@ func (m *OffsetFetchResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetFetchResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -382,7 +382,7 @@ func (m *OffsetFetchResponse) readFrom(r *Reader, version int16) {
 		m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 		for i := range m.Topics {
 			m.Topics[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -398,7 +398,7 @@ func (m *OffsetFetchResponse) readFrom(r *Reader, version int16) {
 		m.Groups = sized(r, m.Groups, r.arrayLen(flexible, false, 5))
 		for i := range m.Groups {
 			m.Groups[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -426,7 +426,7 @@ func (m *OffsetFetchResponseTopic) appendTo(dst []byte, version int16) ([]byte, 
 	flexible := version >= 6
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("OffsetFetchResponse.OffsetFetchResponseTopic", "Name", version)
+		return dst, errLong("OffsetFetchResponseTopic", "Name", version)
 	}
 	dst = appendText(dst, m.Name, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -447,7 +447,7 @@ func (m *OffsetFetchResponseTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 20, 16)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -482,7 +482,7 @@ func (m *OffsetFetchResponsePartition) appendTo(dst []byte, version int16) ([]by
 		dst = AppendInt32(dst, m.CommittedLeaderEpoch)
 	}
 	if m.Metadata != nil && len(*m.Metadata) > maxTextBytes {
-		return dst, errLong("OffsetFetchResponse.OffsetFetchResponsePartition", "Metadata", version)
+		return dst, errLong("OffsetFetchResponsePartition", "Metadata", version)
 	}
 	dst = appendTextPtr(dst, m.Metadata, flexible)
 	dst = AppendInt16(dst, m.ErrorCode)
@@ -525,7 +525,7 @@ func (m *OffsetFetchResponseGroup) Reset() {
 func (m *OffsetFetchResponseGroup) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("OffsetFetchResponse.OffsetFetchResponseGroup", "GroupId", version)
+		return dst, errLong("OffsetFetchResponseGroup", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -544,7 +544,7 @@ func (m *OffsetFetchResponseGroup) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -570,11 +570,11 @@ func (m *OffsetFetchResponseTopics) appendTo(dst []byte, version int16) ([]byte,
 	var err error
 	if version <= 9 {
 		if len(m.Name) > maxTextBytes {
-			return dst, errLong("OffsetFetchResponse.OffsetFetchResponseTopics", "Name", version)
+			return dst, errLong("OffsetFetchResponseTopics", "Name", version)
 		}
 		dst = AppendCompactString(dst, m.Name)
 	}
-	if version == 10 {
+	if version >= 10 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -593,7 +593,7 @@ func (m *OffsetFetchResponseTopics) readFrom(r *Reader, version int16) {
 	} else {
 		m.Name = ""
 	}
-	if version == 10 {
+	if version >= 10 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -601,7 +601,7 @@ func (m *OffsetFetchResponseTopics) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 20))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -631,7 +631,7 @@ func (m *OffsetFetchResponsePartitions) appendTo(dst []byte, version int16) ([]b
 	dst = AppendInt64(dst, m.CommittedOffset)
 	dst = AppendInt32(dst, m.CommittedLeaderEpoch)
 	if m.Metadata != nil && len(*m.Metadata) > maxTextBytes {
-		return dst, errLong("OffsetFetchResponse.OffsetFetchResponsePartitions", "Metadata", version)
+		return dst, errLong("OffsetFetchResponsePartitions", "Metadata", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Metadata)
 	dst = AppendInt16(dst, m.ErrorCode)

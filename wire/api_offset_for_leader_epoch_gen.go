@@ -35,7 +35,7 @@ func (m *OffsetForLeaderEpochRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetForLeaderEpochRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,7 +45,7 @@ func (m *OffsetForLeaderEpochRequest) Reset() {
 }
 
 func (m *OffsetForLeaderEpochRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	if version >= 3 {
 		dst = AppendInt32(dst, m.ReplicaID)
@@ -63,7 +63,7 @@ func (m *OffsetForLeaderEpochRequest) appendTo(dst []byte, version int16) ([]byt
 }
 
 func (m *OffsetForLeaderEpochRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	if version >= 3 {
 		m.ReplicaID = r.Int32()
 	} else {
@@ -72,7 +72,7 @@ func (m *OffsetForLeaderEpochRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -94,10 +94,10 @@ func (m *OffsetForLeaderEpochRequestOffsetForLeaderTopic) Reset() {
 }
 
 func (m *OffsetForLeaderEpochRequestOffsetForLeaderTopic) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("OffsetForLeaderEpochRequest.OffsetForLeaderTopic", "Topic", version)
+		return dst, errLong("OffsetForLeaderEpochRequestOffsetForLeaderTopic", "Topic", version)
 	}
 	dst = appendText(dst, m.Topic, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -113,12 +113,12 @@ func (m *OffsetForLeaderEpochRequestOffsetForLeaderTopic) appendTo(dst []byte, v
 }
 
 func (m *OffsetForLeaderEpochRequestOffsetForLeaderTopic) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.Topic = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 13, 12)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -142,7 +142,7 @@ func (m *OffsetForLeaderEpochRequestOffsetForLeaderPartition) Reset() {
 }
 
 func (m *OffsetForLeaderEpochRequestOffsetForLeaderPartition) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	dst = AppendInt32(dst, m.Partition)
 	dst = AppendInt32(dst, m.CurrentLeaderEpoch)
 	dst = AppendInt32(dst, m.LeaderEpoch)
@@ -153,7 +153,7 @@ func (m *OffsetForLeaderEpochRequestOffsetForLeaderPartition) appendTo(dst []byt
 }
 
 func (m *OffsetForLeaderEpochRequestOffsetForLeaderPartition) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.Partition = r.Int32()
 	m.CurrentLeaderEpoch = r.Int32()
 	m.LeaderEpoch = r.Int32()
@@ -192,7 +192,7 @@ func (m *OffsetForLeaderEpochResponse) ReadFrom(r *Reader, version int16) error 
 		return errVersion("OffsetForLeaderEpochResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -202,7 +202,7 @@ func (m *OffsetForLeaderEpochResponse) Reset() {
 }
 
 func (m *OffsetForLeaderEpochResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
 	dst = appendLen(dst, len(m.Topics), flexible)
@@ -218,12 +218,12 @@ func (m *OffsetForLeaderEpochResponse) appendTo(dst []byte, version int16) ([]by
 }
 
 func (m *OffsetForLeaderEpochResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.ThrottleTimeMs = r.Int32()
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -245,10 +245,10 @@ func (m *OffsetForLeaderEpochResponseOffsetForLeaderTopicResult) Reset() {
 }
 
 func (m *OffsetForLeaderEpochResponseOffsetForLeaderTopicResult) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("OffsetForLeaderEpochResponse.OffsetForLeaderTopicResult", "Topic", version)
+		return dst, errLong("OffsetForLeaderEpochResponseOffsetForLeaderTopicResult", "Topic", version)
 	}
 	dst = appendText(dst, m.Topic, flexible)
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -264,12 +264,12 @@ func (m *OffsetForLeaderEpochResponseOffsetForLeaderTopicResult) appendTo(dst []
 }
 
 func (m *OffsetForLeaderEpochResponseOffsetForLeaderTopicResult) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.Topic = r.Text(flexible)
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 19, 18)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -295,7 +295,7 @@ func (m *OffsetForLeaderEpochResponseEpochEndOffset) Reset() {
 }
 
 func (m *OffsetForLeaderEpochResponseEpochEndOffset) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	dst = AppendInt16(dst, m.ErrorCode)
 	dst = AppendInt32(dst, m.Partition)
 	dst = AppendInt32(dst, m.LeaderEpoch)
@@ -307,7 +307,7 @@ func (m *OffsetForLeaderEpochResponseEpochEndOffset) appendTo(dst []byte, versio
 }
 
 func (m *OffsetForLeaderEpochResponseEpochEndOffset) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.ErrorCode = r.Int16()
 	m.Partition = r.Int32()
 	m.LeaderEpoch = r.Int32()

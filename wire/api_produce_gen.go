@@ -37,7 +37,7 @@ func (m *ProduceRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ProduceRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -52,7 +52,7 @@ func (m *ProduceRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 9
 	var err error
 	if m.TransactionalID != nil && len(*m.TransactionalID) > maxTextBytes {
-		return dst, errLong("ProduceRequest", "TransactionalId", version)
+		return dst, errLong("ProduceRequest", "TransactionalID", version)
 	}
 	dst = appendTextPtr(dst, m.TransactionalID, flexible)
 	dst = AppendInt16(dst, m.Acks)
@@ -77,7 +77,7 @@ func (m *ProduceRequest) readFrom(r *Reader, version int16) {
 	m.TopicData = sized(r, m.TopicData, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.TopicData {
 		m.TopicData[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -105,11 +105,11 @@ func (m *ProduceRequestTopicProduceData) appendTo(dst []byte, version int16) ([]
 	var err error
 	if version <= 12 {
 		if len(m.Name) > maxTextBytes {
-			return dst, errLong("ProduceRequest.TopicProduceData", "Name", version)
+			return dst, errLong("ProduceRequestTopicProduceData", "Name", version)
 		}
 		dst = appendText(dst, m.Name, flexible)
 	}
-	if version == 13 {
+	if version >= 13 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = appendLen(dst, len(m.PartitionData), flexible)
@@ -131,7 +131,7 @@ func (m *ProduceRequestTopicProduceData) readFrom(r *Reader, version int16) {
 	} else {
 		m.Name = ""
 	}
-	if version == 13 {
+	if version >= 13 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -139,7 +139,7 @@ func (m *ProduceRequestTopicProduceData) readFrom(r *Reader, version int16) {
 	m.PartitionData = sized(r, m.PartitionData, r.arrayLen(flexible, false, either(flexible, 6, 8)))
 	for i := range m.PartitionData {
 		m.PartitionData[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -210,7 +210,7 @@ func (m *ProduceResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ProduceResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -259,14 +259,14 @@ func (m *ProduceResponse) readFrom(r *Reader, version int16) {
 	m.Responses = sized(r, m.Responses, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.ThrottleTimeMs = r.Int32()
 	m.NodeEndpoints = m.NodeEndpoints[:0]
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -278,7 +278,7 @@ func (m *ProduceResponse) readFrom(r *Reader, version int16) {
 				m.NodeEndpoints = sized(r, m.NodeEndpoints, r.arrayLen(flexible, false, 11))
 				for i := range m.NodeEndpoints {
 					m.NodeEndpoints[i].readFrom(r, version)
-					if r.err != nil {
+					if r.failed() {
 						return
 					}
 				}
@@ -309,11 +309,11 @@ func (m *ProduceResponseTopicProduceResponse) appendTo(dst []byte, version int16
 	var err error
 	if version <= 12 {
 		if len(m.Name) > maxTextBytes {
-			return dst, errLong("ProduceResponse.TopicProduceResponse", "Name", version)
+			return dst, errLong("ProduceResponseTopicProduceResponse", "Name", version)
 		}
 		dst = appendText(dst, m.Name, flexible)
 	}
-	if version == 13 {
+	if version >= 13 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = appendLen(dst, len(m.PartitionResponses), flexible)
@@ -335,7 +335,7 @@ func (m *ProduceResponseTopicProduceResponse) readFrom(r *Reader, version int16)
 	} else {
 		m.Name = ""
 	}
-	if version == 13 {
+	if version >= 13 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -343,7 +343,7 @@ func (m *ProduceResponseTopicProduceResponse) readFrom(r *Reader, version int16)
 	m.PartitionResponses = sized(r, m.PartitionResponses, r.arrayLen(flexible, false, either(flexible, 33, 22)))
 	for i := range m.PartitionResponses {
 		m.PartitionResponses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -396,12 +396,12 @@ func (m *ProduceResponsePartitionProduceResponse) appendTo(dst []byte, version i
 	}
 	if version >= 8 {
 		if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-			return dst, errLong("ProduceResponse.PartitionProduceResponse", "ErrorMessage", version)
+			return dst, errLong("ProduceResponsePartitionProduceResponse", "ErrorMessage", version)
 		}
 		dst = appendTextPtr(dst, m.ErrorMessage, flexible)
 	}
 	if !(version >= 10) && !m.CurrentLeader.isDefault() {
-		return dst, errAbsent("ProduceResponse.PartitionProduceResponse", "CurrentLeader", version)
+		return dst, errAbsent("ProduceResponsePartitionProduceResponse", "CurrentLeader", version)
 	}
 	if flexible {
 		tags := uint32(0)
@@ -436,7 +436,7 @@ func (m *ProduceResponsePartitionProduceResponse) readFrom(r *Reader, version in
 		m.RecordErrors = sized(r, m.RecordErrors, r.arrayLen(flexible, false, 6))
 		for i := range m.RecordErrors {
 			m.RecordErrors[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -450,7 +450,7 @@ func (m *ProduceResponsePartitionProduceResponse) readFrom(r *Reader, version in
 	}
 	m.CurrentLeader.Reset()
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -484,7 +484,7 @@ func (m *ProduceResponseBatchIndexAndErrorMessage) appendTo(dst []byte, version 
 	flexible := version >= 9
 	dst = AppendInt32(dst, m.BatchIndex)
 	if m.BatchIndexErrorMessage != nil && len(*m.BatchIndexErrorMessage) > maxTextBytes {
-		return dst, errLong("ProduceResponse.BatchIndexAndErrorMessage", "BatchIndexErrorMessage", version)
+		return dst, errLong("ProduceResponseBatchIndexAndErrorMessage", "BatchIndexErrorMessage", version)
 	}
 	dst = appendTextPtr(dst, m.BatchIndexErrorMessage, flexible)
 	if flexible {
@@ -551,12 +551,12 @@ func (m *ProduceResponseNodeEndpoint) Reset() {
 func (m *ProduceResponseNodeEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("ProduceResponse.NodeEndpoint", "Host", version)
+		return dst, errLong("ProduceResponseNodeEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendInt32(dst, m.Port)
 	if m.Rack != nil && len(*m.Rack) > maxTextBytes {
-		return dst, errLong("ProduceResponse.NodeEndpoint", "Rack", version)
+		return dst, errLong("ProduceResponseNodeEndpoint", "Rack", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Rack)
 	dst = AppendNoTags(dst)

@@ -38,7 +38,7 @@ func (m *PushTelemetryRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("PushTelemetryRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -99,7 +99,7 @@ func (m *PushTelemetryResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("PushTelemetryResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -35,7 +35,7 @@ func (m *ReadShareGroupStateRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ReadShareGroupStateRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -47,7 +47,7 @@ func (m *ReadShareGroupStateRequest) Reset() {
 func (m *ReadShareGroupStateRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ReadShareGroupStateRequest", "GroupId", version)
+		return dst, errLong("ReadShareGroupStateRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -65,7 +65,7 @@ func (m *ReadShareGroupStateRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -102,7 +102,7 @@ func (m *ReadShareGroupStateRequestReadStateData) readFrom(r *Reader, version in
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 9))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -163,7 +163,7 @@ func (m *ReadShareGroupStateResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ReadShareGroupStateResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -187,7 +187,7 @@ func (m *ReadShareGroupStateResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(true, false, 18))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -224,7 +224,7 @@ func (m *ReadShareGroupStateResponseReadStateResult) readFrom(r *Reader, version
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 21))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -256,7 +256,7 @@ func (m *ReadShareGroupStateResponsePartitionResult) appendTo(dst []byte, versio
 	dst = AppendInt32(dst, m.Partition)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("ReadShareGroupStateResponse.PartitionResult", "ErrorMessage", version)
+		return dst, errLong("ReadShareGroupStateResponsePartitionResult", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendInt32(dst, m.StateEpoch)
@@ -280,7 +280,7 @@ func (m *ReadShareGroupStateResponsePartitionResult) readFrom(r *Reader, version
 	m.StateBatches = sized(r, m.StateBatches, r.arrayLen(true, false, 20))
 	for i := range m.StateBatches {
 		m.StateBatches[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

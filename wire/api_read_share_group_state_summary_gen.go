@@ -37,7 +37,7 @@ func (m *ReadShareGroupStateSummaryRequest) ReadFrom(r *Reader, version int16) e
 		return errVersion("ReadShareGroupStateSummaryRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,7 +49,7 @@ func (m *ReadShareGroupStateSummaryRequest) Reset() {
 func (m *ReadShareGroupStateSummaryRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ReadShareGroupStateSummaryRequest", "GroupId", version)
+		return dst, errLong("ReadShareGroupStateSummaryRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -67,7 +67,7 @@ func (m *ReadShareGroupStateSummaryRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -104,7 +104,7 @@ func (m *ReadShareGroupStateSummaryRequestReadStateSummaryData) readFrom(r *Read
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 9))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -165,7 +165,7 @@ func (m *ReadShareGroupStateSummaryResponse) ReadFrom(r *Reader, version int16) 
 		return errVersion("ReadShareGroupStateSummaryResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -189,7 +189,7 @@ func (m *ReadShareGroupStateSummaryResponse) readFrom(r *Reader, version int16) 
 	m.Results = sized(r, m.Results, r.arrayLen(true, false, 18))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -226,7 +226,7 @@ func (m *ReadShareGroupStateSummaryResponseReadStateSummaryResult) readFrom(r *R
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 24))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -259,13 +259,13 @@ func (m *ReadShareGroupStateSummaryResponsePartitionResult) appendTo(dst []byte,
 	dst = AppendInt32(dst, m.Partition)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("ReadShareGroupStateSummaryResponse.PartitionResult", "ErrorMessage", version)
+		return dst, errLong("ReadShareGroupStateSummaryResponsePartitionResult", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendInt32(dst, m.StateEpoch)
 	dst = AppendInt32(dst, m.LeaderEpoch)
 	dst = AppendInt64(dst, m.StartOffset)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendInt32(dst, m.DeliveryCompleteCount)
 	}
 	dst = AppendNoTags(dst)
@@ -279,7 +279,7 @@ func (m *ReadShareGroupStateSummaryResponsePartitionResult) readFrom(r *Reader, 
 	m.StateEpoch = r.Int32()
 	m.LeaderEpoch = r.Int32()
 	m.StartOffset = r.Int64()
-	if version == 1 {
+	if version >= 1 {
 		m.DeliveryCompleteCount = r.Int32()
 	} else {
 		m.DeliveryCompleteCount = -1

@@ -36,7 +36,7 @@ func (m *RemoveRaftVoterRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("RemoveRaftVoterRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -48,7 +48,7 @@ func (m *RemoveRaftVoterRequest) Reset() {
 
 func (m *RemoveRaftVoterRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-		return dst, errLong("RemoveRaftVoterRequest", "ClusterId", version)
+		return dst, errLong("RemoveRaftVoterRequest", "ClusterID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ClusterID)
 	dst = AppendInt32(dst, m.VoterID)
@@ -95,7 +95,7 @@ func (m *RemoveRaftVoterResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("RemoveRaftVoterResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

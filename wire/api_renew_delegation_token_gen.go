@@ -35,7 +35,7 @@ func (m *RenewDelegationTokenRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("RenewDelegationTokenRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,7 +45,7 @@ func (m *RenewDelegationTokenRequest) Reset() {
 }
 
 func (m *RenewDelegationTokenRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = appendBlob(dst, m.Hmac, flexible, false)
 	dst = AppendInt64(dst, m.RenewPeriodMs)
 	if flexible {
@@ -55,7 +55,7 @@ func (m *RenewDelegationTokenRequest) appendTo(dst []byte, version int16) ([]byt
 }
 
 func (m *RenewDelegationTokenRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.Hmac = r.blob(flexible, false)
 	m.RenewPeriodMs = r.Int64()
 	if flexible {
@@ -94,7 +94,7 @@ func (m *RenewDelegationTokenResponse) ReadFrom(r *Reader, version int16) error 
 		return errVersion("RenewDelegationTokenResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -105,7 +105,7 @@ func (m *RenewDelegationTokenResponse) Reset() {
 }
 
 func (m *RenewDelegationTokenResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = AppendInt16(dst, m.ErrorCode)
 	dst = AppendInt64(dst, m.ExpiryTimestampMs)
 	dst = AppendInt32(dst, m.ThrottleTimeMs)
@@ -116,7 +116,7 @@ func (m *RenewDelegationTokenResponse) appendTo(dst []byte, version int16) ([]by
 }
 
 func (m *RenewDelegationTokenResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ErrorCode = r.Int16()
 	m.ExpiryTimestampMs = r.Int64()
 	m.ThrottleTimeMs = r.Int32()

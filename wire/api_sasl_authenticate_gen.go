@@ -34,7 +34,7 @@ func (m *SaslAuthenticateRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("SaslAuthenticateRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,7 +43,7 @@ func (m *SaslAuthenticateRequest) Reset() {
 }
 
 func (m *SaslAuthenticateRequest) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = appendBlob(dst, m.AuthBytes, flexible, false)
 	if flexible {
 		dst = AppendNoTags(dst)
@@ -52,7 +52,7 @@ func (m *SaslAuthenticateRequest) appendTo(dst []byte, version int16) ([]byte, e
 }
 
 func (m *SaslAuthenticateRequest) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.AuthBytes = r.blob(flexible, false)
 	if flexible {
 		r.SkipTags()
@@ -91,7 +91,7 @@ func (m *SaslAuthenticateResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("SaslAuthenticateResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -103,7 +103,7 @@ func (m *SaslAuthenticateResponse) Reset() {
 }
 
 func (m *SaslAuthenticateResponse) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 2
+	flexible := version >= 2
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
 		return dst, errLong("SaslAuthenticateResponse", "ErrorMessage", version)
@@ -120,7 +120,7 @@ func (m *SaslAuthenticateResponse) appendTo(dst []byte, version int16) ([]byte, 
 }
 
 func (m *SaslAuthenticateResponse) readFrom(r *Reader, version int16) {
-	flexible := version == 2
+	flexible := version >= 2
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(flexible, true)
 	m.AuthBytes = r.blob(flexible, false)

@@ -34,7 +34,7 @@ func (m *SaslHandshakeRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("SaslHandshakeRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -84,7 +84,7 @@ func (m *SaslHandshakeResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("SaslHandshakeResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -110,7 +110,7 @@ func (m *SaslHandshakeResponse) readFrom(r *Reader, version int16) {
 	m.Mechanisms = sized(r, m.Mechanisms, r.arrayLen(false, false, 2))
 	for i := range m.Mechanisms {
 		m.Mechanisms[i] = r.Text(false)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

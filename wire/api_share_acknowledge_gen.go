@@ -38,7 +38,7 @@ func (m *ShareAcknowledgeRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareAcknowledgeRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -53,15 +53,15 @@ func (m *ShareAcknowledgeRequest) Reset() {
 func (m *ShareAcknowledgeRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if m.GroupID != nil && len(*m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareAcknowledgeRequest", "GroupId", version)
+		return dst, errLong("ShareAcknowledgeRequest", "GroupID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.GroupID)
 	if m.MemberID != nil && len(*m.MemberID) > maxTextBytes {
-		return dst, errLong("ShareAcknowledgeRequest", "MemberId", version)
+		return dst, errLong("ShareAcknowledgeRequest", "MemberID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.ShareSessionEpoch)
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendBool(dst, m.IsRenewAck)
 	} else if m.IsRenewAck {
 		return dst, errAbsent("ShareAcknowledgeRequest", "IsRenewAck", version)
@@ -80,7 +80,7 @@ func (m *ShareAcknowledgeRequest) readFrom(r *Reader, version int16) {
 	m.GroupID = r.textPtr(true, true)
 	m.MemberID = r.textPtr(true, true)
 	m.ShareSessionEpoch = r.Int32()
-	if version == 2 {
+	if version >= 2 {
 		m.IsRenewAck = r.Bool()
 	} else {
 		m.IsRenewAck = false
@@ -88,7 +88,7 @@ func (m *ShareAcknowledgeRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -125,7 +125,7 @@ func (m *ShareAcknowledgeRequestAcknowledgeTopic) readFrom(r *Reader, version in
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 6))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -162,7 +162,7 @@ func (m *ShareAcknowledgeRequestAcknowledgePartition) readFrom(r *Reader, versio
 	m.AcknowledgementBatches = sized(r, m.AcknowledgementBatches, r.arrayLen(true, false, 18))
 	for i := range m.AcknowledgementBatches {
 		m.AcknowledgementBatches[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -238,7 +238,7 @@ func (m *ShareAcknowledgeResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareAcknowledgeResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -259,7 +259,7 @@ func (m *ShareAcknowledgeResponse) appendTo(dst []byte, version int16) ([]byte, 
 		return dst, errLong("ShareAcknowledgeResponse", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendInt32(dst, m.AcquisitionLockTimeoutMs)
 	}
 	dst = appendLen(dst, len(m.Responses), true)
@@ -282,7 +282,7 @@ func (m *ShareAcknowledgeResponse) readFrom(r *Reader, version int16) {
 	m.ThrottleTimeMs = r.Int32()
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
-	if version == 2 {
+	if version >= 2 {
 		m.AcquisitionLockTimeoutMs = r.Int32()
 	} else {
 		m.AcquisitionLockTimeoutMs = 0
@@ -290,14 +290,14 @@ func (m *ShareAcknowledgeResponse) readFrom(r *Reader, version int16) {
 	m.Responses = sized(r, m.Responses, r.arrayLen(true, false, 18))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.NodeEndpoints = sized(r, m.NodeEndpoints, r.arrayLen(true, false, 11))
 	for i := range m.NodeEndpoints {
 		m.NodeEndpoints[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -334,7 +334,7 @@ func (m *ShareAcknowledgeResponseShareAcknowledgeTopicResponse) readFrom(r *Read
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 17))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -362,7 +362,7 @@ func (m *ShareAcknowledgeResponsePartitionData) appendTo(dst []byte, version int
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("ShareAcknowledgeResponse.PartitionData", "ErrorMessage", version)
+		return dst, errLong("ShareAcknowledgeResponsePartitionData", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	if dst, err = m.CurrentLeader.appendTo(dst, version); err != nil {
@@ -424,12 +424,12 @@ func (m *ShareAcknowledgeResponseNodeEndpoint) Reset() {
 func (m *ShareAcknowledgeResponseNodeEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("ShareAcknowledgeResponse.NodeEndpoint", "Host", version)
+		return dst, errLong("ShareAcknowledgeResponseNodeEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendInt32(dst, m.Port)
 	if m.Rack != nil && len(*m.Rack) > maxTextBytes {
-		return dst, errLong("ShareAcknowledgeResponse.NodeEndpoint", "Rack", version)
+		return dst, errLong("ShareAcknowledgeResponseNodeEndpoint", "Rack", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Rack)
 	dst = AppendNoTags(dst)

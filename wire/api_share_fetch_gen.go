@@ -45,7 +45,7 @@ func (m *ShareFetchRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareFetchRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -67,11 +67,11 @@ func (m *ShareFetchRequest) Reset() {
 func (m *ShareFetchRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if m.GroupID != nil && len(*m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareFetchRequest", "GroupId", version)
+		return dst, errLong("ShareFetchRequest", "GroupID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.GroupID)
 	if m.MemberID != nil && len(*m.MemberID) > maxTextBytes {
-		return dst, errLong("ShareFetchRequest", "MemberId", version)
+		return dst, errLong("ShareFetchRequest", "MemberID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.ShareSessionEpoch)
@@ -80,10 +80,10 @@ func (m *ShareFetchRequest) appendTo(dst []byte, version int16) ([]byte, error) 
 	dst = AppendInt32(dst, m.MaxBytes)
 	dst = AppendInt32(dst, m.MaxRecords)
 	dst = AppendInt32(dst, m.BatchSize)
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendInt8(dst, m.ShareAcquireMode)
 	}
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendBool(dst, m.IsRenewAck)
 	} else if m.IsRenewAck {
 		return dst, errAbsent("ShareFetchRequest", "IsRenewAck", version)
@@ -113,12 +113,12 @@ func (m *ShareFetchRequest) readFrom(r *Reader, version int16) {
 	m.MaxBytes = r.Int32()
 	m.MaxRecords = r.Int32()
 	m.BatchSize = r.Int32()
-	if version == 2 {
+	if version >= 2 {
 		m.ShareAcquireMode = r.Int8()
 	} else {
 		m.ShareAcquireMode = 0
 	}
-	if version == 2 {
+	if version >= 2 {
 		m.IsRenewAck = r.Bool()
 	} else {
 		m.IsRenewAck = false
@@ -126,14 +126,14 @@ func (m *ShareFetchRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.ForgottenTopicsData = sized(r, m.ForgottenTopicsData, r.arrayLen(true, false, 18))
 	for i := range m.ForgottenTopicsData {
 		m.ForgottenTopicsData[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -170,7 +170,7 @@ func (m *ShareFetchRequestFetchTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 6))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -207,7 +207,7 @@ func (m *ShareFetchRequestFetchPartition) readFrom(r *Reader, version int16) {
 	m.AcknowledgementBatches = sized(r, m.AcknowledgementBatches, r.arrayLen(true, false, 18))
 	for i := range m.AcknowledgementBatches {
 		m.AcknowledgementBatches[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -314,7 +314,7 @@ func (m *ShareFetchResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareFetchResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -360,14 +360,14 @@ func (m *ShareFetchResponse) readFrom(r *Reader, version int16) {
 	m.Responses = sized(r, m.Responses, r.arrayLen(true, false, 18))
 	for i := range m.Responses {
 		m.Responses[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.NodeEndpoints = sized(r, m.NodeEndpoints, r.arrayLen(true, false, 11))
 	for i := range m.NodeEndpoints {
 		m.NodeEndpoints[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -404,7 +404,7 @@ func (m *ShareFetchResponseShareFetchableTopicResponse) readFrom(r *Reader, vers
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 22))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -440,12 +440,12 @@ func (m *ShareFetchResponsePartitionData) appendTo(dst []byte, version int16) ([
 	dst = AppendInt32(dst, m.PartitionIndex)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("ShareFetchResponse.PartitionData", "ErrorMessage", version)
+		return dst, errLong("ShareFetchResponsePartitionData", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendInt16(dst, m.AcknowledgeErrorCode)
 	if m.AcknowledgeErrorMessage != nil && len(*m.AcknowledgeErrorMessage) > maxTextBytes {
-		return dst, errLong("ShareFetchResponse.PartitionData", "AcknowledgeErrorMessage", version)
+		return dst, errLong("ShareFetchResponsePartitionData", "AcknowledgeErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.AcknowledgeErrorMessage)
 	if dst, err = m.CurrentLeader.appendTo(dst, version); err != nil {
@@ -473,7 +473,7 @@ func (m *ShareFetchResponsePartitionData) readFrom(r *Reader, version int16) {
 	m.AcquiredRecords = sized(r, m.AcquiredRecords, r.arrayLen(true, false, 19))
 	for i := range m.AcquiredRecords {
 		m.AcquiredRecords[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -553,12 +553,12 @@ func (m *ShareFetchResponseNodeEndpoint) Reset() {
 func (m *ShareFetchResponseNodeEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("ShareFetchResponse.NodeEndpoint", "Host", version)
+		return dst, errLong("ShareFetchResponseNodeEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendInt32(dst, m.Port)
 	if m.Rack != nil && len(*m.Rack) > maxTextBytes {
-		return dst, errLong("ShareFetchResponse.NodeEndpoint", "Rack", version)
+		return dst, errLong("ShareFetchResponseNodeEndpoint", "Rack", version)
 	}
 	dst = AppendCompactNullableString(dst, m.Rack)
 	dst = AppendNoTags(dst)

@@ -35,7 +35,7 @@ func (m *ShareGroupDescribeRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareGroupDescribeRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -48,7 +48,7 @@ func (m *ShareGroupDescribeRequest) appendTo(dst []byte, version int16) ([]byte,
 	dst = appendLen(dst, len(m.GroupIDs), true)
 	for _, v := range m.GroupIDs {
 		if len(v) > maxTextBytes {
-			return dst, errLong("ShareGroupDescribeRequest", "GroupIds", version)
+			return dst, errLong("ShareGroupDescribeRequest", "GroupIDs", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -61,7 +61,7 @@ func (m *ShareGroupDescribeRequest) readFrom(r *Reader, version int16) {
 	m.GroupIDs = sized(r, m.GroupIDs, r.arrayLen(true, false, 1))
 	for i := range m.GroupIDs {
 		m.GroupIDs[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -99,7 +99,7 @@ func (m *ShareGroupDescribeResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareGroupDescribeResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -126,7 +126,7 @@ func (m *ShareGroupDescribeResponse) readFrom(r *Reader, version int16) {
 	m.Groups = sized(r, m.Groups, r.arrayLen(true, false, 20))
 	for i := range m.Groups {
 		m.Groups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -163,21 +163,21 @@ func (m *ShareGroupDescribeResponseDescribedGroup) appendTo(dst []byte, version 
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.DescribedGroup", "ErrorMessage", version)
+		return dst, errLong("ShareGroupDescribeResponseDescribedGroup", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.DescribedGroup", "GroupId", version)
+		return dst, errLong("ShareGroupDescribeResponseDescribedGroup", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	if len(m.GroupState) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.DescribedGroup", "GroupState", version)
+		return dst, errLong("ShareGroupDescribeResponseDescribedGroup", "GroupState", version)
 	}
 	dst = AppendCompactString(dst, m.GroupState)
 	dst = AppendInt32(dst, m.GroupEpoch)
 	dst = AppendInt32(dst, m.AssignmentEpoch)
 	if len(m.AssignorName) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.DescribedGroup", "AssignorName", version)
+		return dst, errLong("ShareGroupDescribeResponseDescribedGroup", "AssignorName", version)
 	}
 	dst = AppendCompactString(dst, m.AssignorName)
 	dst = appendLen(dst, len(m.Members), true)
@@ -202,7 +202,7 @@ func (m *ShareGroupDescribeResponseDescribedGroup) readFrom(r *Reader, version i
 	m.Members = sized(r, m.Members, r.arrayLen(true, false, 12))
 	for i := range m.Members {
 		m.Members[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -235,26 +235,26 @@ func (m *ShareGroupDescribeResponseMember) Reset() {
 func (m *ShareGroupDescribeResponseMember) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.Member", "MemberId", version)
+		return dst, errLong("ShareGroupDescribeResponseMember", "MemberID", version)
 	}
 	dst = AppendCompactString(dst, m.MemberID)
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.Member", "RackId", version)
+		return dst, errLong("ShareGroupDescribeResponseMember", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	dst = AppendInt32(dst, m.MemberEpoch)
 	if len(m.ClientID) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.Member", "ClientId", version)
+		return dst, errLong("ShareGroupDescribeResponseMember", "ClientID", version)
 	}
 	dst = AppendCompactString(dst, m.ClientID)
 	if len(m.ClientHost) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.Member", "ClientHost", version)
+		return dst, errLong("ShareGroupDescribeResponseMember", "ClientHost", version)
 	}
 	dst = AppendCompactString(dst, m.ClientHost)
 	dst = appendLen(dst, len(m.SubscribedTopicNames), true)
 	for _, v := range m.SubscribedTopicNames {
 		if len(v) > maxTextBytes {
-			return dst, errLong("ShareGroupDescribeResponse.Member", "SubscribedTopicNames", version)
+			return dst, errLong("ShareGroupDescribeResponseMember", "SubscribedTopicNames", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -274,7 +274,7 @@ func (m *ShareGroupDescribeResponseMember) readFrom(r *Reader, version int16) {
 	m.SubscribedTopicNames = sized(r, m.SubscribedTopicNames, r.arrayLen(true, false, 1))
 	for i := range m.SubscribedTopicNames {
 		m.SubscribedTopicNames[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -308,7 +308,7 @@ func (m *ShareGroupDescribeResponseAssignment) readFrom(r *Reader, version int16
 	m.TopicPartitions = sized(r, m.TopicPartitions, r.arrayLen(true, false, 19))
 	for i := range m.TopicPartitions {
 		m.TopicPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -332,7 +332,7 @@ func (m *ShareGroupDescribeResponseTopicPartitions) Reset() {
 func (m *ShareGroupDescribeResponseTopicPartitions) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendUUID(dst, m.TopicID)
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("ShareGroupDescribeResponse.TopicPartitions", "TopicName", version)
+		return dst, errLong("ShareGroupDescribeResponseTopicPartitions", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)

@@ -38,7 +38,7 @@ func (m *ShareGroupHeartbeatRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareGroupHeartbeatRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -52,16 +52,16 @@ func (m *ShareGroupHeartbeatRequest) Reset() {
 
 func (m *ShareGroupHeartbeatRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareGroupHeartbeatRequest", "GroupId", version)
+		return dst, errLong("ShareGroupHeartbeatRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ShareGroupHeartbeatRequest", "MemberId", version)
+		return dst, errLong("ShareGroupHeartbeatRequest", "MemberID", version)
 	}
 	dst = AppendCompactString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.MemberEpoch)
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("ShareGroupHeartbeatRequest", "RackId", version)
+		return dst, errLong("ShareGroupHeartbeatRequest", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	dst = appendLen(dst, sliceLen(m.SubscribedTopicNames), true)
@@ -87,7 +87,7 @@ func (m *ShareGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.SubscribedTopicNames {
 		m.SubscribedTopicNames[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -129,7 +129,7 @@ func (m *ShareGroupHeartbeatResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareGroupHeartbeatResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -152,7 +152,7 @@ func (m *ShareGroupHeartbeatResponse) appendTo(dst []byte, version int16) ([]byt
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	if m.MemberID != nil && len(*m.MemberID) > maxTextBytes {
-		return dst, errLong("ShareGroupHeartbeatResponse", "MemberId", version)
+		return dst, errLong("ShareGroupHeartbeatResponse", "MemberID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.MemberEpoch)
@@ -211,7 +211,7 @@ func (m *ShareGroupHeartbeatResponseAssignment) readFrom(r *Reader, version int1
 	m.TopicPartitions = sized(r, m.TopicPartitions, r.arrayLen(true, false, 18))
 	for i := range m.TopicPartitions {
 		m.TopicPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -36,7 +36,7 @@ func (m *StreamsGroupDescribeRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("StreamsGroupDescribeRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -50,12 +50,12 @@ func (m *StreamsGroupDescribeRequest) appendTo(dst []byte, version int16) ([]byt
 	dst = appendLen(dst, len(m.GroupIDs), true)
 	for _, v := range m.GroupIDs {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupDescribeRequest", "GroupIds", version)
+			return dst, errLong("StreamsGroupDescribeRequest", "GroupIDs", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	dst = AppendBool(dst, m.IncludeAuthorizedOperations)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendBool(dst, m.IncludeTopologyDescription)
 	} else if m.IncludeTopologyDescription {
 		return dst, errAbsent("StreamsGroupDescribeRequest", "IncludeTopologyDescription", version)
@@ -68,12 +68,12 @@ func (m *StreamsGroupDescribeRequest) readFrom(r *Reader, version int16) {
 	m.GroupIDs = sized(r, m.GroupIDs, r.arrayLen(true, false, 1))
 	for i := range m.GroupIDs {
 		m.GroupIDs[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.IncludeAuthorizedOperations = r.Bool()
-	if version == 1 {
+	if version >= 1 {
 		m.IncludeTopologyDescription = r.Bool()
 	} else {
 		m.IncludeTopologyDescription = false
@@ -111,7 +111,7 @@ func (m *StreamsGroupDescribeResponse) ReadFrom(r *Reader, version int16) error 
 		return errVersion("StreamsGroupDescribeResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -138,7 +138,7 @@ func (m *StreamsGroupDescribeResponse) readFrom(r *Reader, version int16) {
 	m.Groups = sized(r, m.Groups, r.arrayLen(true, false, 20))
 	for i := range m.Groups {
 		m.Groups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -181,15 +181,15 @@ func (m *StreamsGroupDescribeResponseDescribedGroup) appendTo(dst []byte, versio
 	var err error
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.DescribedGroup", "ErrorMessage", version)
+		return dst, errLong("StreamsGroupDescribeResponseDescribedGroup", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.DescribedGroup", "GroupId", version)
+		return dst, errLong("StreamsGroupDescribeResponseDescribedGroup", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	if len(m.GroupState) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.DescribedGroup", "GroupState", version)
+		return dst, errLong("StreamsGroupDescribeResponseDescribedGroup", "GroupState", version)
 	}
 	dst = AppendCompactString(dst, m.GroupState)
 	dst = AppendInt32(dst, m.GroupEpoch)
@@ -209,7 +209,7 @@ func (m *StreamsGroupDescribeResponseDescribedGroup) appendTo(dst []byte, versio
 		}
 	}
 	dst = AppendInt32(dst, m.AuthorizedOperations)
-	if version == 1 {
+	if version >= 1 {
 		if m.TopologyDescription == nil {
 			dst = append(dst, 0xff)
 		} else {
@@ -219,16 +219,16 @@ func (m *StreamsGroupDescribeResponseDescribedGroup) appendTo(dst []byte, versio
 			}
 		}
 	} else if m.TopologyDescription != nil {
-		return dst, errAbsent("StreamsGroupDescribeResponse.DescribedGroup", "TopologyDescription", version)
+		return dst, errAbsent("StreamsGroupDescribeResponseDescribedGroup", "TopologyDescription", version)
 	}
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendInt8(dst, m.TopologyDescriptionStatus)
 	} else if m.TopologyDescriptionStatus != 0 {
-		return dst, errAbsent("StreamsGroupDescribeResponse.DescribedGroup", "TopologyDescriptionStatus", version)
+		return dst, errAbsent("StreamsGroupDescribeResponseDescribedGroup", "TopologyDescriptionStatus", version)
 	}
-	if version == 1 {
+	if version >= 1 {
 		if m.AssignorName != nil && len(*m.AssignorName) > maxTextBytes {
-			return dst, errLong("StreamsGroupDescribeResponse.DescribedGroup", "AssignorName", version)
+			return dst, errLong("StreamsGroupDescribeResponseDescribedGroup", "AssignorName", version)
 		}
 		dst = AppendCompactNullableString(dst, m.AssignorName)
 	}
@@ -252,12 +252,12 @@ func (m *StreamsGroupDescribeResponseDescribedGroup) readFrom(r *Reader, version
 	m.Members = sized(r, m.Members, r.arrayLen(true, false, 28))
 	for i := range m.Members {
 		m.Members[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.AuthorizedOperations = r.Int32()
-	if version == 1 {
+	if version >= 1 {
 		if r.Int8() < 0 {
 			m.TopologyDescription = nil
 		} else {
@@ -267,12 +267,12 @@ func (m *StreamsGroupDescribeResponseDescribedGroup) readFrom(r *Reader, version
 	} else {
 		m.TopologyDescription = nil
 	}
-	if version == 1 {
+	if version >= 1 {
 		m.TopologyDescriptionStatus = r.Int8()
 	} else {
 		m.TopologyDescriptionStatus = 0
 	}
-	if version == 1 {
+	if version >= 1 {
 		m.AssignorName = r.textPtr(true, true)
 	} else {
 		m.AssignorName = nil
@@ -314,7 +314,7 @@ func (m *StreamsGroupDescribeResponseTopology) readFrom(r *Reader, version int16
 	}
 	for i := range m.Subtopologies {
 		m.Subtopologies[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -342,20 +342,20 @@ func (m *StreamsGroupDescribeResponseSubtopology) Reset() {
 func (m *StreamsGroupDescribeResponseSubtopology) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.Subtopology", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupDescribeResponseSubtopology", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.SourceTopics), true)
 	for _, v := range m.SourceTopics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupDescribeResponse.Subtopology", "SourceTopics", version)
+			return dst, errLong("StreamsGroupDescribeResponseSubtopology", "SourceTopics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	dst = appendLen(dst, len(m.RepartitionSinkTopics), true)
 	for _, v := range m.RepartitionSinkTopics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupDescribeResponse.Subtopology", "RepartitionSinkTopics", version)
+			return dst, errLong("StreamsGroupDescribeResponseSubtopology", "RepartitionSinkTopics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -380,28 +380,28 @@ func (m *StreamsGroupDescribeResponseSubtopology) readFrom(r *Reader, version in
 	m.SourceTopics = sized(r, m.SourceTopics, r.arrayLen(true, false, 1))
 	for i := range m.SourceTopics {
 		m.SourceTopics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.RepartitionSinkTopics = sized(r, m.RepartitionSinkTopics, r.arrayLen(true, false, 1))
 	for i := range m.RepartitionSinkTopics {
 		m.RepartitionSinkTopics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.StateChangelogTopics = sized(r, m.StateChangelogTopics, r.arrayLen(true, false, 9))
 	for i := range m.StateChangelogTopics {
 		m.StateChangelogTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.RepartitionSourceTopics = sized(r, m.RepartitionSourceTopics, r.arrayLen(true, false, 9))
 	for i := range m.RepartitionSourceTopics {
 		m.RepartitionSourceTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -427,7 +427,7 @@ func (m *StreamsGroupDescribeResponseTopicInfo) Reset() {
 func (m *StreamsGroupDescribeResponseTopicInfo) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.TopicInfo", "Name", version)
+		return dst, errLong("StreamsGroupDescribeResponseTopicInfo", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt32(dst, m.Partitions)
@@ -449,7 +449,7 @@ func (m *StreamsGroupDescribeResponseTopicInfo) readFrom(r *Reader, version int1
 	m.TopicConfigs = sized(r, m.TopicConfigs, r.arrayLen(true, false, 3))
 	for i := range m.TopicConfigs {
 		m.TopicConfigs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -470,11 +470,11 @@ func (m *StreamsGroupDescribeResponseKeyValue) Reset() {
 
 func (m *StreamsGroupDescribeResponseKeyValue) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Key) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.KeyValue", "Key", version)
+		return dst, errLong("StreamsGroupDescribeResponseKeyValue", "Key", version)
 	}
 	dst = AppendCompactString(dst, m.Key)
 	if len(m.Value) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.KeyValue", "Value", version)
+		return dst, errLong("StreamsGroupDescribeResponseKeyValue", "Value", version)
 	}
 	dst = AppendCompactString(dst, m.Value)
 	dst = AppendNoTags(dst)
@@ -528,29 +528,29 @@ func (m *StreamsGroupDescribeResponseMember) Reset() {
 func (m *StreamsGroupDescribeResponseMember) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.Member", "MemberId", version)
+		return dst, errLong("StreamsGroupDescribeResponseMember", "MemberID", version)
 	}
 	dst = AppendCompactString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.MemberEpoch)
 	if m.InstanceID != nil && len(*m.InstanceID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.Member", "InstanceId", version)
+		return dst, errLong("StreamsGroupDescribeResponseMember", "InstanceID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.InstanceID)
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.Member", "RackId", version)
+		return dst, errLong("StreamsGroupDescribeResponseMember", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	if len(m.ClientID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.Member", "ClientId", version)
+		return dst, errLong("StreamsGroupDescribeResponseMember", "ClientID", version)
 	}
 	dst = AppendCompactString(dst, m.ClientID)
 	if len(m.ClientHost) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.Member", "ClientHost", version)
+		return dst, errLong("StreamsGroupDescribeResponseMember", "ClientHost", version)
 	}
 	dst = AppendCompactString(dst, m.ClientHost)
 	dst = AppendInt32(dst, m.TopologyEpoch)
 	if len(m.ProcessID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.Member", "ProcessId", version)
+		return dst, errLong("StreamsGroupDescribeResponseMember", "ProcessID", version)
 	}
 	dst = AppendCompactString(dst, m.ProcessID)
 	if m.UserEndpoint == nil {
@@ -608,21 +608,21 @@ func (m *StreamsGroupDescribeResponseMember) readFrom(r *Reader, version int16) 
 	m.ClientTags = sized(r, m.ClientTags, r.arrayLen(true, false, 3))
 	for i := range m.ClientTags {
 		m.ClientTags[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.TaskOffsets = sized(r, m.TaskOffsets, r.arrayLen(true, false, 14))
 	for i := range m.TaskOffsets {
 		m.TaskOffsets[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.TaskEndOffsets = sized(r, m.TaskEndOffsets, r.arrayLen(true, false, 14))
 	for i := range m.TaskEndOffsets {
 		m.TaskEndOffsets[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -646,7 +646,7 @@ func (m *StreamsGroupDescribeResponseEndpoint) Reset() {
 
 func (m *StreamsGroupDescribeResponseEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.Endpoint", "Host", version)
+		return dst, errLong("StreamsGroupDescribeResponseEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -676,7 +676,7 @@ func (m *StreamsGroupDescribeResponseTaskOffset) Reset() {
 
 func (m *StreamsGroupDescribeResponseTaskOffset) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.TaskOffset", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupDescribeResponseTaskOffset", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = AppendInt32(dst, m.Partition)
@@ -734,21 +734,21 @@ func (m *StreamsGroupDescribeResponseAssignment) readFrom(r *Reader, version int
 	m.ActiveTasks = sized(r, m.ActiveTasks, r.arrayLen(true, false, 3))
 	for i := range m.ActiveTasks {
 		m.ActiveTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.StandbyTasks = sized(r, m.StandbyTasks, r.arrayLen(true, false, 3))
 	for i := range m.StandbyTasks {
 		m.StandbyTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.WarmupTasks = sized(r, m.WarmupTasks, r.arrayLen(true, false, 3))
 	for i := range m.WarmupTasks {
 		m.WarmupTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -769,7 +769,7 @@ func (m *StreamsGroupDescribeResponseTaskIDs) Reset() {
 
 func (m *StreamsGroupDescribeResponseTaskIDs) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.TaskIds", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupDescribeResponseTaskIDs", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -823,14 +823,14 @@ func (m *StreamsGroupDescribeResponseTopologyDescription) readFrom(r *Reader, ve
 	m.Subtopologies = sized(r, m.Subtopologies, r.arrayLen(true, false, 3))
 	for i := range m.Subtopologies {
 		m.Subtopologies[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.GlobalStores = sized(r, m.GlobalStores, r.arrayLen(true, false, 15))
 	for i := range m.GlobalStores {
 		m.GlobalStores[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -857,7 +857,7 @@ func (m *StreamsGroupDescribeResponseTopologyDescriptionSubtopology) Reset() {
 func (m *StreamsGroupDescribeResponseTopologyDescriptionSubtopology) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.TopologyDescriptionSubtopology", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupDescribeResponseTopologyDescriptionSubtopology", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.Nodes), true)
@@ -875,7 +875,7 @@ func (m *StreamsGroupDescribeResponseTopologyDescriptionSubtopology) readFrom(r 
 	m.Nodes = sized(r, m.Nodes, r.arrayLen(true, false, 7))
 	for i := range m.Nodes {
 		m.Nodes[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -904,32 +904,32 @@ func (m *StreamsGroupDescribeResponseTopologyDescriptionNode) Reset() {
 
 func (m *StreamsGroupDescribeResponseTopologyDescriptionNode) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.TopologyDescriptionNode", "Name", version)
+		return dst, errLong("StreamsGroupDescribeResponseTopologyDescriptionNode", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt8(dst, m.NodeType)
 	dst = appendLen(dst, len(m.SourceTopics), true)
 	for _, v := range m.SourceTopics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupDescribeResponse.TopologyDescriptionNode", "SourceTopics", version)
+			return dst, errLong("StreamsGroupDescribeResponseTopologyDescriptionNode", "SourceTopics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	if m.SinkTopic != nil && len(*m.SinkTopic) > maxTextBytes {
-		return dst, errLong("StreamsGroupDescribeResponse.TopologyDescriptionNode", "SinkTopic", version)
+		return dst, errLong("StreamsGroupDescribeResponseTopologyDescriptionNode", "SinkTopic", version)
 	}
 	dst = AppendCompactNullableString(dst, m.SinkTopic)
 	dst = appendLen(dst, len(m.Stores), true)
 	for _, v := range m.Stores {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupDescribeResponse.TopologyDescriptionNode", "Stores", version)
+			return dst, errLong("StreamsGroupDescribeResponseTopologyDescriptionNode", "Stores", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	dst = appendLen(dst, len(m.Successors), true)
 	for _, v := range m.Successors {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupDescribeResponse.TopologyDescriptionNode", "Successors", version)
+			return dst, errLong("StreamsGroupDescribeResponseTopologyDescriptionNode", "Successors", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -943,7 +943,7 @@ func (m *StreamsGroupDescribeResponseTopologyDescriptionNode) readFrom(r *Reader
 	m.SourceTopics = sized(r, m.SourceTopics, r.arrayLen(true, false, 1))
 	for i := range m.SourceTopics {
 		m.SourceTopics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -951,14 +951,14 @@ func (m *StreamsGroupDescribeResponseTopologyDescriptionNode) readFrom(r *Reader
 	m.Stores = sized(r, m.Stores, r.arrayLen(true, false, 1))
 	for i := range m.Stores {
 		m.Stores[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Successors = sized(r, m.Successors, r.arrayLen(true, false, 1))
 	for i := range m.Successors {
 		m.Successors[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

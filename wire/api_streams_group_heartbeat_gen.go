@@ -52,7 +52,7 @@ func (m *StreamsGroupHeartbeatRequest) ReadFrom(r *Reader, version int16) error 
 		return errVersion("StreamsGroupHeartbeatRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -79,21 +79,21 @@ func (m *StreamsGroupHeartbeatRequest) Reset() {
 func (m *StreamsGroupHeartbeatRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest", "GroupId", version)
+		return dst, errLong("StreamsGroupHeartbeatRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest", "MemberId", version)
+		return dst, errLong("StreamsGroupHeartbeatRequest", "MemberID", version)
 	}
 	dst = AppendCompactString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.MemberEpoch)
 	dst = AppendInt32(dst, m.EndpointInformationEpoch)
 	if m.InstanceID != nil && len(*m.InstanceID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest", "InstanceId", version)
+		return dst, errLong("StreamsGroupHeartbeatRequest", "InstanceID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.InstanceID)
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest", "RackId", version)
+		return dst, errLong("StreamsGroupHeartbeatRequest", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	dst = AppendInt32(dst, m.RebalanceTimeoutMs)
@@ -124,7 +124,7 @@ func (m *StreamsGroupHeartbeatRequest) appendTo(dst []byte, version int16) ([]by
 		}
 	}
 	if m.ProcessID != nil && len(*m.ProcessID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest", "ProcessId", version)
+		return dst, errLong("StreamsGroupHeartbeatRequest", "ProcessID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ProcessID)
 	if m.UserEndpoint == nil {
@@ -179,7 +179,7 @@ func (m *StreamsGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.ActiveTasks {
 		m.ActiveTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -190,7 +190,7 @@ func (m *StreamsGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.StandbyTasks {
 		m.StandbyTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -201,7 +201,7 @@ func (m *StreamsGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.WarmupTasks {
 		m.WarmupTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -219,7 +219,7 @@ func (m *StreamsGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.ClientTags {
 		m.ClientTags[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -230,7 +230,7 @@ func (m *StreamsGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.TaskOffsets {
 		m.TaskOffsets[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -241,7 +241,7 @@ func (m *StreamsGroupHeartbeatRequest) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.TaskEndOffsets {
 		m.TaskEndOffsets[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -279,7 +279,7 @@ func (m *StreamsGroupHeartbeatRequestTopology) readFrom(r *Reader, version int16
 	m.Subtopologies = sized(r, m.Subtopologies, r.arrayLen(true, false, 8))
 	for i := range m.Subtopologies {
 		m.Subtopologies[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -311,20 +311,20 @@ func (m *StreamsGroupHeartbeatRequestSubtopology) Reset() {
 func (m *StreamsGroupHeartbeatRequestSubtopology) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest.Subtopology", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupHeartbeatRequestSubtopology", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.SourceTopics), true)
 	for _, v := range m.SourceTopics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupHeartbeatRequest.Subtopology", "SourceTopics", version)
+			return dst, errLong("StreamsGroupHeartbeatRequestSubtopology", "SourceTopics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	dst = appendLen(dst, len(m.SourceTopicRegex), true)
 	for _, v := range m.SourceTopicRegex {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupHeartbeatRequest.Subtopology", "SourceTopicRegex", version)
+			return dst, errLong("StreamsGroupHeartbeatRequestSubtopology", "SourceTopicRegex", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -337,7 +337,7 @@ func (m *StreamsGroupHeartbeatRequestSubtopology) appendTo(dst []byte, version i
 	dst = appendLen(dst, len(m.RepartitionSinkTopics), true)
 	for _, v := range m.RepartitionSinkTopics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupHeartbeatRequest.Subtopology", "RepartitionSinkTopics", version)
+			return dst, errLong("StreamsGroupHeartbeatRequestSubtopology", "RepartitionSinkTopics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -362,42 +362,42 @@ func (m *StreamsGroupHeartbeatRequestSubtopology) readFrom(r *Reader, version in
 	m.SourceTopics = sized(r, m.SourceTopics, r.arrayLen(true, false, 1))
 	for i := range m.SourceTopics {
 		m.SourceTopics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.SourceTopicRegex = sized(r, m.SourceTopicRegex, r.arrayLen(true, false, 1))
 	for i := range m.SourceTopicRegex {
 		m.SourceTopicRegex[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.StateChangelogTopics = sized(r, m.StateChangelogTopics, r.arrayLen(true, false, 9))
 	for i := range m.StateChangelogTopics {
 		m.StateChangelogTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.RepartitionSinkTopics = sized(r, m.RepartitionSinkTopics, r.arrayLen(true, false, 1))
 	for i := range m.RepartitionSinkTopics {
 		m.RepartitionSinkTopics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.RepartitionSourceTopics = sized(r, m.RepartitionSourceTopics, r.arrayLen(true, false, 9))
 	for i := range m.RepartitionSourceTopics {
 		m.RepartitionSourceTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.CopartitionGroups = sized(r, m.CopartitionGroups, r.arrayLen(true, false, 4))
 	for i := range m.CopartitionGroups {
 		m.CopartitionGroups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -423,7 +423,7 @@ func (m *StreamsGroupHeartbeatRequestTopicInfo) Reset() {
 func (m *StreamsGroupHeartbeatRequestTopicInfo) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest.TopicInfo", "Name", version)
+		return dst, errLong("StreamsGroupHeartbeatRequestTopicInfo", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt32(dst, m.Partitions)
@@ -445,7 +445,7 @@ func (m *StreamsGroupHeartbeatRequestTopicInfo) readFrom(r *Reader, version int1
 	m.TopicConfigs = sized(r, m.TopicConfigs, r.arrayLen(true, false, 3))
 	for i := range m.TopicConfigs {
 		m.TopicConfigs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -466,11 +466,11 @@ func (m *StreamsGroupHeartbeatRequestKeyValue) Reset() {
 
 func (m *StreamsGroupHeartbeatRequestKeyValue) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Key) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest.KeyValue", "Key", version)
+		return dst, errLong("StreamsGroupHeartbeatRequestKeyValue", "Key", version)
 	}
 	dst = AppendCompactString(dst, m.Key)
 	if len(m.Value) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest.KeyValue", "Value", version)
+		return dst, errLong("StreamsGroupHeartbeatRequestKeyValue", "Value", version)
 	}
 	dst = AppendCompactString(dst, m.Value)
 	dst = AppendNoTags(dst)
@@ -544,7 +544,7 @@ func (m *StreamsGroupHeartbeatRequestTaskIDs) Reset() {
 
 func (m *StreamsGroupHeartbeatRequestTaskIDs) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest.TaskIds", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupHeartbeatRequestTaskIDs", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -578,7 +578,7 @@ func (m *StreamsGroupHeartbeatRequestEndpoint) Reset() {
 
 func (m *StreamsGroupHeartbeatRequestEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest.Endpoint", "Host", version)
+		return dst, errLong("StreamsGroupHeartbeatRequestEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -608,7 +608,7 @@ func (m *StreamsGroupHeartbeatRequestTaskOffset) Reset() {
 
 func (m *StreamsGroupHeartbeatRequestTaskOffset) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatRequest.TaskOffset", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupHeartbeatRequestTaskOffset", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = AppendInt32(dst, m.Partition)
@@ -668,7 +668,7 @@ func (m *StreamsGroupHeartbeatResponse) ReadFrom(r *Reader, version int16) error
 		return errVersion("StreamsGroupHeartbeatResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -700,18 +700,18 @@ func (m *StreamsGroupHeartbeatResponse) appendTo(dst []byte, version int16) ([]b
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatResponse", "MemberId", version)
+		return dst, errLong("StreamsGroupHeartbeatResponse", "MemberID", version)
 	}
 	dst = AppendCompactString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.MemberEpoch)
 	dst = AppendInt32(dst, m.HeartbeatIntervalMs)
-	if version == 0 {
+	if version <= 0 {
 		dst = AppendInt32(dst, m.AcceptableRecoveryLagLegacy)
 	} else if m.AcceptableRecoveryLagLegacy != 0 {
 		return dst, errAbsent("StreamsGroupHeartbeatResponse", "AcceptableRecoveryLagLegacy", version)
 	}
 	dst = AppendInt32(dst, m.TaskOffsetIntervalMs)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendInt64(dst, m.AcceptableRecoveryLag)
 	}
 	dst = appendLen(dst, sliceLen(m.Status), true)
@@ -738,7 +738,7 @@ func (m *StreamsGroupHeartbeatResponse) appendTo(dst []byte, version int16) ([]b
 			return dst, err
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendBool(dst, m.TopologyDescriptionRequired)
 	} else if m.TopologyDescriptionRequired {
 		return dst, errAbsent("StreamsGroupHeartbeatResponse", "TopologyDescriptionRequired", version)
@@ -761,13 +761,13 @@ func (m *StreamsGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	m.MemberID = r.Text(true)
 	m.MemberEpoch = r.Int32()
 	m.HeartbeatIntervalMs = r.Int32()
-	if version == 0 {
+	if version <= 0 {
 		m.AcceptableRecoveryLagLegacy = r.Int32()
 	} else {
 		m.AcceptableRecoveryLagLegacy = 0
 	}
 	m.TaskOffsetIntervalMs = r.Int32()
-	if version == 1 {
+	if version >= 1 {
 		m.AcceptableRecoveryLag = r.Int64()
 	} else {
 		m.AcceptableRecoveryLag = -1
@@ -779,7 +779,7 @@ func (m *StreamsGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.Status {
 		m.Status[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -790,7 +790,7 @@ func (m *StreamsGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.ActiveTasks {
 		m.ActiveTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -801,7 +801,7 @@ func (m *StreamsGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.StandbyTasks {
 		m.StandbyTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -812,11 +812,11 @@ func (m *StreamsGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.WarmupTasks {
 		m.WarmupTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	if version == 1 {
+	if version >= 1 {
 		m.TopologyDescriptionRequired = r.Bool()
 	} else {
 		m.TopologyDescriptionRequired = false
@@ -829,7 +829,7 @@ func (m *StreamsGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.PartitionsByUserEndpoint {
 		m.PartitionsByUserEndpoint[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -851,7 +851,7 @@ func (m *StreamsGroupHeartbeatResponseStatus) Reset() {
 func (m *StreamsGroupHeartbeatResponseStatus) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt8(dst, m.StatusCode)
 	if len(m.StatusDetail) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatResponse.Status", "StatusDetail", version)
+		return dst, errLong("StreamsGroupHeartbeatResponseStatus", "StatusDetail", version)
 	}
 	dst = AppendCompactString(dst, m.StatusDetail)
 	dst = AppendNoTags(dst)
@@ -878,7 +878,7 @@ func (m *StreamsGroupHeartbeatResponseTaskIDs) Reset() {
 
 func (m *StreamsGroupHeartbeatResponseTaskIDs) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatResponse.TaskIds", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupHeartbeatResponseTaskIDs", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -938,14 +938,14 @@ func (m *StreamsGroupHeartbeatResponseEndpointToPartitions) readFrom(r *Reader, 
 	m.ActivePartitions = sized(r, m.ActivePartitions, r.arrayLen(true, false, 3))
 	for i := range m.ActivePartitions {
 		m.ActivePartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.StandbyPartitions = sized(r, m.StandbyPartitions, r.arrayLen(true, false, 3))
 	for i := range m.StandbyPartitions {
 		m.StandbyPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -966,7 +966,7 @@ func (m *StreamsGroupHeartbeatResponseEndpoint) Reset() {
 
 func (m *StreamsGroupHeartbeatResponseEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatResponse.Endpoint", "Host", version)
+		return dst, errLong("StreamsGroupHeartbeatResponseEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -994,7 +994,7 @@ func (m *StreamsGroupHeartbeatResponseTopicPartition) Reset() {
 
 func (m *StreamsGroupHeartbeatResponseTopicPartition) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("StreamsGroupHeartbeatResponse.TopicPartition", "Topic", version)
+		return dst, errLong("StreamsGroupHeartbeatResponseTopicPartition", "Topic", version)
 	}
 	dst = AppendCompactString(dst, m.Topic)
 	dst = appendLen(dst, len(m.Partitions), true)

@@ -41,7 +41,7 @@ func (m *StreamsGroupTopologyDescriptionUpdateRequest) ReadFrom(r *Reader, versi
 		return errVersion("StreamsGroupTopologyDescriptionUpdateRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -55,11 +55,11 @@ func (m *StreamsGroupTopologyDescriptionUpdateRequest) Reset() {
 func (m *StreamsGroupTopologyDescriptionUpdateRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest", "GroupId", version)
+		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest", "MemberId", version)
+		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest", "MemberID", version)
 	}
 	dst = AppendCompactString(dst, m.MemberID)
 	dst = AppendInt32(dst, m.TopologyEpoch)
@@ -112,14 +112,14 @@ func (m *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescription) readFr
 	m.Subtopologies = sized(r, m.Subtopologies, r.arrayLen(true, false, 3))
 	for i := range m.Subtopologies {
 		m.Subtopologies[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.GlobalStores = sized(r, m.GlobalStores, r.arrayLen(true, false, 15))
 	for i := range m.GlobalStores {
 		m.GlobalStores[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -141,7 +141,7 @@ func (m *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopol
 func (m *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescriptionSubtopology", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.Nodes), true)
@@ -159,7 +159,7 @@ func (m *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopol
 	m.Nodes = sized(r, m.Nodes, r.arrayLen(true, false, 7))
 	for i := range m.Nodes {
 		m.Nodes[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -188,32 +188,32 @@ func (m *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode) Re
 
 func (m *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescriptionNode", "Name", version)
+		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt8(dst, m.NodeType)
 	dst = appendLen(dst, len(m.SourceTopics), true)
 	for _, v := range m.SourceTopics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescriptionNode", "SourceTopics", version)
+			return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode", "SourceTopics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	if m.SinkTopic != nil && len(*m.SinkTopic) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescriptionNode", "SinkTopic", version)
+		return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode", "SinkTopic", version)
 	}
 	dst = AppendCompactNullableString(dst, m.SinkTopic)
 	dst = appendLen(dst, len(m.Stores), true)
 	for _, v := range m.Stores {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescriptionNode", "Stores", version)
+			return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode", "Stores", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	dst = appendLen(dst, len(m.Successors), true)
 	for _, v := range m.Successors {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescriptionNode", "Successors", version)
+			return dst, errLong("StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode", "Successors", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -227,7 +227,7 @@ func (m *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode) re
 	m.SourceTopics = sized(r, m.SourceTopics, r.arrayLen(true, false, 1))
 	for i := range m.SourceTopics {
 		m.SourceTopics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -235,14 +235,14 @@ func (m *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode) re
 	m.Stores = sized(r, m.Stores, r.arrayLen(true, false, 1))
 	for i := range m.Stores {
 		m.Stores[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Successors = sized(r, m.Successors, r.arrayLen(true, false, 1))
 	for i := range m.Successors {
 		m.Successors[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -312,7 +312,7 @@ func (m *StreamsGroupTopologyDescriptionUpdateResponse) ReadFrom(r *Reader, vers
 		return errVersion("StreamsGroupTopologyDescriptionUpdateResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

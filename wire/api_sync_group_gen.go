@@ -40,7 +40,7 @@ func (m *SyncGroupRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("SyncGroupRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -58,29 +58,29 @@ func (m *SyncGroupRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 4
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("SyncGroupRequest", "GroupId", version)
+		return dst, errLong("SyncGroupRequest", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	dst = AppendInt32(dst, m.GenerationID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("SyncGroupRequest", "MemberId", version)
+		return dst, errLong("SyncGroupRequest", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if version >= 3 {
 		if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-			return dst, errLong("SyncGroupRequest", "GroupInstanceId", version)
+			return dst, errLong("SyncGroupRequest", "GroupInstanceID", version)
 		}
 		dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	} else if m.GroupInstanceID != nil {
-		return dst, errAbsent("SyncGroupRequest", "GroupInstanceId", version)
+		return dst, errAbsent("SyncGroupRequest", "GroupInstanceID", version)
 	}
-	if version == 5 {
+	if version >= 5 {
 		if m.ProtocolType != nil && len(*m.ProtocolType) > maxTextBytes {
 			return dst, errLong("SyncGroupRequest", "ProtocolType", version)
 		}
 		dst = appendTextPtr(dst, m.ProtocolType, flexible)
 	}
-	if version == 5 {
+	if version >= 5 {
 		if m.ProtocolName != nil && len(*m.ProtocolName) > maxTextBytes {
 			return dst, errLong("SyncGroupRequest", "ProtocolName", version)
 		}
@@ -108,12 +108,12 @@ func (m *SyncGroupRequest) readFrom(r *Reader, version int16) {
 	} else {
 		m.GroupInstanceID = nil
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.ProtocolType = r.textPtr(flexible, true)
 	} else {
 		m.ProtocolType = nil
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.ProtocolName = r.textPtr(flexible, true)
 	} else {
 		m.ProtocolName = nil
@@ -121,7 +121,7 @@ func (m *SyncGroupRequest) readFrom(r *Reader, version int16) {
 	m.Assignments = sized(r, m.Assignments, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Assignments {
 		m.Assignments[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -145,7 +145,7 @@ func (m *SyncGroupRequestAssignment) Reset() {
 func (m *SyncGroupRequestAssignment) appendTo(dst []byte, version int16) ([]byte, error) {
 	flexible := version >= 4
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("SyncGroupRequest.SyncGroupRequestAssignment", "MemberId", version)
+		return dst, errLong("SyncGroupRequestAssignment", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	dst = appendBlob(dst, m.Assignment, flexible, false)
@@ -197,7 +197,7 @@ func (m *SyncGroupResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("SyncGroupResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -215,13 +215,13 @@ func (m *SyncGroupResponse) appendTo(dst []byte, version int16) ([]byte, error) 
 		dst = AppendInt32(dst, m.ThrottleTimeMs)
 	}
 	dst = AppendInt16(dst, m.ErrorCode)
-	if version == 5 {
+	if version >= 5 {
 		if m.ProtocolType != nil && len(*m.ProtocolType) > maxTextBytes {
 			return dst, errLong("SyncGroupResponse", "ProtocolType", version)
 		}
 		dst = appendTextPtr(dst, m.ProtocolType, flexible)
 	}
-	if version == 5 {
+	if version >= 5 {
 		if m.ProtocolName != nil && len(*m.ProtocolName) > maxTextBytes {
 			return dst, errLong("SyncGroupResponse", "ProtocolName", version)
 		}
@@ -242,12 +242,12 @@ func (m *SyncGroupResponse) readFrom(r *Reader, version int16) {
 		m.ThrottleTimeMs = 0
 	}
 	m.ErrorCode = r.Int16()
-	if version == 5 {
+	if version >= 5 {
 		m.ProtocolType = r.textPtr(flexible, true)
 	} else {
 		m.ProtocolType = nil
 	}
-	if version == 5 {
+	if version >= 5 {
 		m.ProtocolName = r.textPtr(flexible, true)
 	} else {
 		m.ProtocolName = nil

@@ -41,7 +41,7 @@ func (m *TxnOffsetCommitRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("TxnOffsetCommitRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -60,11 +60,11 @@ func (m *TxnOffsetCommitRequest) appendTo(dst []byte, version int16) ([]byte, er
 	flexible := version >= 3
 	var err error
 	if len(m.TransactionalID) > maxTextBytes {
-		return dst, errLong("TxnOffsetCommitRequest", "TransactionalId", version)
+		return dst, errLong("TxnOffsetCommitRequest", "TransactionalID", version)
 	}
 	dst = appendText(dst, m.TransactionalID, flexible)
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("TxnOffsetCommitRequest", "GroupId", version)
+		return dst, errLong("TxnOffsetCommitRequest", "GroupID", version)
 	}
 	dst = appendText(dst, m.GroupID, flexible)
 	dst = AppendInt64(dst, m.ProducerID)
@@ -72,23 +72,23 @@ func (m *TxnOffsetCommitRequest) appendTo(dst []byte, version int16) ([]byte, er
 	if version >= 3 {
 		dst = AppendInt32(dst, m.GenerationIDOrMemberEpoch)
 	} else if m.GenerationIDOrMemberEpoch != -1 {
-		return dst, errAbsent("TxnOffsetCommitRequest", "GenerationIdOrMemberEpoch", version)
+		return dst, errAbsent("TxnOffsetCommitRequest", "GenerationIDOrMemberEpoch", version)
 	}
 	if version >= 3 {
 		if len(m.MemberID) > maxTextBytes {
-			return dst, errLong("TxnOffsetCommitRequest", "MemberId", version)
+			return dst, errLong("TxnOffsetCommitRequest", "MemberID", version)
 		}
 		dst = appendText(dst, m.MemberID, flexible)
 	} else if m.MemberID != "" {
-		return dst, errAbsent("TxnOffsetCommitRequest", "MemberId", version)
+		return dst, errAbsent("TxnOffsetCommitRequest", "MemberID", version)
 	}
 	if version >= 3 {
 		if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-			return dst, errLong("TxnOffsetCommitRequest", "GroupInstanceId", version)
+			return dst, errLong("TxnOffsetCommitRequest", "GroupInstanceID", version)
 		}
 		dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	} else if m.GroupInstanceID != nil {
-		return dst, errAbsent("TxnOffsetCommitRequest", "GroupInstanceId", version)
+		return dst, errAbsent("TxnOffsetCommitRequest", "GroupInstanceID", version)
 	}
 	dst = appendLen(dst, len(m.Topics), flexible)
 	for i := range m.Topics {
@@ -126,7 +126,7 @@ func (m *TxnOffsetCommitRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -154,11 +154,11 @@ func (m *TxnOffsetCommitRequestTopic) appendTo(dst []byte, version int16) ([]byt
 	var err error
 	if version <= 5 {
 		if len(m.Name) > maxTextBytes {
-			return dst, errLong("TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic", "Name", version)
+			return dst, errLong("TxnOffsetCommitRequestTopic", "Name", version)
 		}
 		dst = appendText(dst, m.Name, flexible)
 	}
-	if version == 6 {
+	if version >= 6 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -180,7 +180,7 @@ func (m *TxnOffsetCommitRequestTopic) readFrom(r *Reader, version int16) {
 	} else {
 		m.Name = ""
 	}
-	if version == 6 {
+	if version >= 6 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -188,7 +188,7 @@ func (m *TxnOffsetCommitRequestTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 18, 14)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -221,7 +221,7 @@ func (m *TxnOffsetCommitRequestPartition) appendTo(dst []byte, version int16) ([
 		dst = AppendInt32(dst, m.CommittedLeaderEpoch)
 	}
 	if m.CommittedMetadata != nil && len(*m.CommittedMetadata) > maxTextBytes {
-		return dst, errLong("TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition", "CommittedMetadata", version)
+		return dst, errLong("TxnOffsetCommitRequestPartition", "CommittedMetadata", version)
 	}
 	dst = appendTextPtr(dst, m.CommittedMetadata, flexible)
 	if flexible {
@@ -275,7 +275,7 @@ func (m *TxnOffsetCommitResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("TxnOffsetCommitResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -306,7 +306,7 @@ func (m *TxnOffsetCommitResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(flexible, false, either(flexible, 3, 6)))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -334,11 +334,11 @@ func (m *TxnOffsetCommitResponseTopic) appendTo(dst []byte, version int16) ([]by
 	var err error
 	if version <= 5 {
 		if len(m.Name) > maxTextBytes {
-			return dst, errLong("TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic", "Name", version)
+			return dst, errLong("TxnOffsetCommitResponseTopic", "Name", version)
 		}
 		dst = appendText(dst, m.Name, flexible)
 	}
-	if version == 6 {
+	if version >= 6 {
 		dst = AppendUUID(dst, m.TopicID)
 	}
 	dst = appendLen(dst, len(m.Partitions), flexible)
@@ -360,7 +360,7 @@ func (m *TxnOffsetCommitResponseTopic) readFrom(r *Reader, version int16) {
 	} else {
 		m.Name = ""
 	}
-	if version == 6 {
+	if version >= 6 {
 		m.TopicID = r.UUID()
 	} else {
 		m.TopicID = UUID{}
@@ -368,7 +368,7 @@ func (m *TxnOffsetCommitResponseTopic) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(flexible, false, either(flexible, 7, 6)))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

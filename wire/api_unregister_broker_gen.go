@@ -34,7 +34,7 @@ func (m *UnregisterBrokerRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UnregisterBrokerRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -84,7 +84,7 @@ func (m *UnregisterBrokerResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UnregisterBrokerResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

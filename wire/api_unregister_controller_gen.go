@@ -34,7 +34,7 @@ func (m *UnregisterControllerRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UnregisterControllerRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -84,7 +84,7 @@ func (m *UnregisterControllerResponse) ReadFrom(r *Reader, version int16) error 
 		return errVersion("UnregisterControllerResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

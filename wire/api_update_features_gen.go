@@ -36,7 +36,7 @@ func (m *UpdateFeaturesRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UpdateFeaturesRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -69,7 +69,7 @@ func (m *UpdateFeaturesRequest) readFrom(r *Reader, version int16) {
 	m.FeatureUpdates = sized(r, m.FeatureUpdates, r.arrayLen(true, false, 5))
 	for i := range m.FeatureUpdates {
 		m.FeatureUpdates[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -99,19 +99,19 @@ func (m *UpdateFeaturesRequestFeatureUpdateKey) Reset() {
 
 func (m *UpdateFeaturesRequestFeatureUpdateKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Feature) > maxTextBytes {
-		return dst, errLong("UpdateFeaturesRequest.FeatureUpdateKey", "Feature", version)
+		return dst, errLong("UpdateFeaturesRequestFeatureUpdateKey", "Feature", version)
 	}
 	dst = AppendCompactString(dst, m.Feature)
 	dst = AppendInt16(dst, m.MaxVersionLevel)
-	if version == 0 {
+	if version <= 0 {
 		dst = AppendBool(dst, m.AllowDowngrade)
 	} else if m.AllowDowngrade {
-		return dst, errAbsent("UpdateFeaturesRequest.FeatureUpdateKey", "AllowDowngrade", version)
+		return dst, errAbsent("UpdateFeaturesRequestFeatureUpdateKey", "AllowDowngrade", version)
 	}
 	if version >= 1 {
 		dst = AppendInt8(dst, m.UpgradeType)
 	} else if m.UpgradeType != 1 {
-		return dst, errAbsent("UpdateFeaturesRequest.FeatureUpdateKey", "UpgradeType", version)
+		return dst, errAbsent("UpdateFeaturesRequestFeatureUpdateKey", "UpgradeType", version)
 	}
 	dst = AppendNoTags(dst)
 	return dst, nil
@@ -120,7 +120,7 @@ func (m *UpdateFeaturesRequestFeatureUpdateKey) appendTo(dst []byte, version int
 func (m *UpdateFeaturesRequestFeatureUpdateKey) readFrom(r *Reader, version int16) {
 	m.Feature = r.Text(true)
 	m.MaxVersionLevel = r.Int16()
-	if version == 0 {
+	if version <= 0 {
 		m.AllowDowngrade = r.Bool()
 	} else {
 		m.AllowDowngrade = false
@@ -165,7 +165,7 @@ func (m *UpdateFeaturesResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UpdateFeaturesResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -204,7 +204,7 @@ func (m *UpdateFeaturesResponse) readFrom(r *Reader, version int16) {
 		m.Results = sized(r, m.Results, r.arrayLen(true, false, 5))
 		for i := range m.Results {
 			m.Results[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -230,12 +230,12 @@ func (m *UpdateFeaturesResponseUpdatableFeatureResult) Reset() {
 
 func (m *UpdateFeaturesResponseUpdatableFeatureResult) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Feature) > maxTextBytes {
-		return dst, errLong("UpdateFeaturesResponse.UpdatableFeatureResult", "Feature", version)
+		return dst, errLong("UpdateFeaturesResponseUpdatableFeatureResult", "Feature", version)
 	}
 	dst = AppendCompactString(dst, m.Feature)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("UpdateFeaturesResponse.UpdatableFeatureResult", "ErrorMessage", version)
+		return dst, errLong("UpdateFeaturesResponseUpdatableFeatureResult", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

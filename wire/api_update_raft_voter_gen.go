@@ -39,7 +39,7 @@ func (m *UpdateRaftVoterRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UpdateRaftVoterRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -55,7 +55,7 @@ func (m *UpdateRaftVoterRequest) Reset() {
 func (m *UpdateRaftVoterRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-		return dst, errLong("UpdateRaftVoterRequest", "ClusterId", version)
+		return dst, errLong("UpdateRaftVoterRequest", "ClusterID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ClusterID)
 	dst = AppendInt32(dst, m.CurrentLeaderEpoch)
@@ -82,7 +82,7 @@ func (m *UpdateRaftVoterRequest) readFrom(r *Reader, version int16) {
 	m.Listeners = sized(r, m.Listeners, r.arrayLen(true, false, 5))
 	for i := range m.Listeners {
 		m.Listeners[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -106,11 +106,11 @@ func (m *UpdateRaftVoterRequestListener) Reset() {
 
 func (m *UpdateRaftVoterRequestListener) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("UpdateRaftVoterRequest.Listener", "Name", version)
+		return dst, errLong("UpdateRaftVoterRequestListener", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("UpdateRaftVoterRequest.Listener", "Host", version)
+		return dst, errLong("UpdateRaftVoterRequestListener", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -181,7 +181,7 @@ func (m *UpdateRaftVoterResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UpdateRaftVoterResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -215,7 +215,7 @@ func (m *UpdateRaftVoterResponse) readFrom(r *Reader, version int16) {
 	m.ThrottleTimeMs = r.Int32()
 	m.ErrorCode = r.Int16()
 	m.CurrentLeader.Reset()
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -248,7 +248,7 @@ func (m *UpdateRaftVoterResponseCurrentLeader) appendTo(dst []byte, version int1
 	dst = AppendInt32(dst, m.LeaderID)
 	dst = AppendInt32(dst, m.LeaderEpoch)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("UpdateRaftVoterResponse.CurrentLeader", "Host", version)
+		return dst, errLong("UpdateRaftVoterResponseCurrentLeader", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendInt32(dst, m.Port)

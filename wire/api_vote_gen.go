@@ -36,7 +36,7 @@ func (m *VoteRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("VoteRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -49,7 +49,7 @@ func (m *VoteRequest) Reset() {
 func (m *VoteRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if m.ClusterID != nil && len(*m.ClusterID) > maxTextBytes {
-		return dst, errLong("VoteRequest", "ClusterId", version)
+		return dst, errLong("VoteRequest", "ClusterID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ClusterID)
 	if version >= 1 {
@@ -75,7 +75,7 @@ func (m *VoteRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -97,7 +97,7 @@ func (m *VoteRequestTopicData) Reset() {
 func (m *VoteRequestTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("VoteRequest.TopicData", "TopicName", version)
+		return dst, errLong("VoteRequestTopicData", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -115,7 +115,7 @@ func (m *VoteRequestTopicData) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 25))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -158,10 +158,10 @@ func (m *VoteRequestPartitionData) appendTo(dst []byte, version int16) ([]byte, 
 	}
 	dst = AppendInt32(dst, m.LastOffsetEpoch)
 	dst = AppendInt64(dst, m.LastOffset)
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendBool(dst, m.PreVote)
 	} else if m.PreVote {
-		return dst, errAbsent("VoteRequest.PartitionData", "PreVote", version)
+		return dst, errAbsent("VoteRequestPartitionData", "PreVote", version)
 	}
 	dst = AppendNoTags(dst)
 	return dst, nil
@@ -183,7 +183,7 @@ func (m *VoteRequestPartitionData) readFrom(r *Reader, version int16) {
 	}
 	m.LastOffsetEpoch = r.Int32()
 	m.LastOffset = r.Int64()
-	if version == 2 {
+	if version >= 2 {
 		m.PreVote = r.Bool()
 	} else {
 		m.PreVote = false
@@ -222,7 +222,7 @@ func (m *VoteResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("VoteResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -268,12 +268,12 @@ func (m *VoteResponse) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.NodeEndpoints = m.NodeEndpoints[:0]
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -285,7 +285,7 @@ func (m *VoteResponse) readFrom(r *Reader, version int16) {
 			m.NodeEndpoints = sized(r, m.NodeEndpoints, r.arrayLen(true, false, 8))
 			for i := range m.NodeEndpoints {
 				m.NodeEndpoints[i].readFrom(r, version)
-				if r.err != nil {
+				if r.failed() {
 					return
 				}
 			}
@@ -311,7 +311,7 @@ func (m *VoteResponseTopicData) Reset() {
 func (m *VoteResponseTopicData) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("VoteResponse.TopicData", "TopicName", version)
+		return dst, errLong("VoteResponseTopicData", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -329,7 +329,7 @@ func (m *VoteResponseTopicData) readFrom(r *Reader, version int16) {
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 16))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -390,7 +390,7 @@ func (m *VoteResponseNodeEndpoint) Reset() {
 func (m *VoteResponseNodeEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.NodeID)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("VoteResponse.NodeEndpoint", "Host", version)
+		return dst, errLong("VoteResponseNodeEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)

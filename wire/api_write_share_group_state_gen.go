@@ -35,7 +35,7 @@ func (m *WriteShareGroupStateRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("WriteShareGroupStateRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -47,7 +47,7 @@ func (m *WriteShareGroupStateRequest) Reset() {
 func (m *WriteShareGroupStateRequest) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("WriteShareGroupStateRequest", "GroupId", version)
+		return dst, errLong("WriteShareGroupStateRequest", "GroupID", version)
 	}
 	dst = AppendCompactString(dst, m.GroupID)
 	dst = appendLen(dst, len(m.Topics), true)
@@ -65,7 +65,7 @@ func (m *WriteShareGroupStateRequest) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 18))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -102,7 +102,7 @@ func (m *WriteShareGroupStateRequestWriteStateData) readFrom(r *Reader, version 
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 22))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -135,7 +135,7 @@ func (m *WriteShareGroupStateRequestPartitionData) appendTo(dst []byte, version 
 	dst = AppendInt32(dst, m.StateEpoch)
 	dst = AppendInt32(dst, m.LeaderEpoch)
 	dst = AppendInt64(dst, m.StartOffset)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendInt32(dst, m.DeliveryCompleteCount)
 	}
 	dst = appendLen(dst, len(m.StateBatches), true)
@@ -153,7 +153,7 @@ func (m *WriteShareGroupStateRequestPartitionData) readFrom(r *Reader, version i
 	m.StateEpoch = r.Int32()
 	m.LeaderEpoch = r.Int32()
 	m.StartOffset = r.Int64()
-	if version == 1 {
+	if version >= 1 {
 		m.DeliveryCompleteCount = r.Int32()
 	} else {
 		m.DeliveryCompleteCount = -1
@@ -161,7 +161,7 @@ func (m *WriteShareGroupStateRequestPartitionData) readFrom(r *Reader, version i
 	m.StateBatches = sized(r, m.StateBatches, r.arrayLen(true, false, 20))
 	for i := range m.StateBatches {
 		m.StateBatches[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -230,7 +230,7 @@ func (m *WriteShareGroupStateResponse) ReadFrom(r *Reader, version int16) error 
 		return errVersion("WriteShareGroupStateResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -254,7 +254,7 @@ func (m *WriteShareGroupStateResponse) readFrom(r *Reader, version int16) {
 	m.Results = sized(r, m.Results, r.arrayLen(true, false, 18))
 	for i := range m.Results {
 		m.Results[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -291,7 +291,7 @@ func (m *WriteShareGroupStateResponseWriteStateResult) readFrom(r *Reader, versi
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 8))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -316,7 +316,7 @@ func (m *WriteShareGroupStateResponsePartitionResult) appendTo(dst []byte, versi
 	dst = AppendInt32(dst, m.Partition)
 	dst = AppendInt16(dst, m.ErrorCode)
 	if m.ErrorMessage != nil && len(*m.ErrorMessage) > maxTextBytes {
-		return dst, errLong("WriteShareGroupStateResponse.PartitionResult", "ErrorMessage", version)
+		return dst, errLong("WriteShareGroupStateResponsePartitionResult", "ErrorMessage", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ErrorMessage)
 	dst = AppendNoTags(dst)

@@ -34,7 +34,7 @@ func (m *WriteTxnMarkersRequest) ReadFrom(r *Reader, version int16) error {
 		return errVersion("WriteTxnMarkersRequest", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -58,7 +58,7 @@ func (m *WriteTxnMarkersRequest) readFrom(r *Reader, version int16) {
 	m.Markers = sized(r, m.Markers, r.arrayLen(true, false, 17))
 	for i := range m.Markers {
 		m.Markers[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -97,7 +97,7 @@ func (m *WriteTxnMarkersRequestWritableTxnMarker) appendTo(dst []byte, version i
 		}
 	}
 	dst = AppendInt32(dst, m.CoordinatorEpoch)
-	if version == 2 {
+	if version >= 2 {
 		dst = AppendInt8(dst, m.TransactionVersion)
 	}
 	dst = AppendNoTags(dst)
@@ -111,12 +111,12 @@ func (m *WriteTxnMarkersRequestWritableTxnMarker) readFrom(r *Reader, version in
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.CoordinatorEpoch = r.Int32()
-	if version == 2 {
+	if version >= 2 {
 		m.TransactionVersion = r.Int8()
 	} else {
 		m.TransactionVersion = 0
@@ -138,7 +138,7 @@ func (m *WriteTxnMarkersRequestWritableTxnMarkerTopic) Reset() {
 
 func (m *WriteTxnMarkersRequestWritableTxnMarkerTopic) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("WriteTxnMarkersRequest.WritableTxnMarkerTopic", "Name", version)
+		return dst, errLong("WriteTxnMarkersRequestWritableTxnMarkerTopic", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.PartitionIndexes), true)
@@ -187,7 +187,7 @@ func (m *WriteTxnMarkersResponse) ReadFrom(r *Reader, version int16) error {
 		return errVersion("WriteTxnMarkersResponse", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -211,7 +211,7 @@ func (m *WriteTxnMarkersResponse) readFrom(r *Reader, version int16) {
 	m.Markers = sized(r, m.Markers, r.arrayLen(true, false, 10))
 	for i := range m.Markers {
 		m.Markers[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -248,7 +248,7 @@ func (m *WriteTxnMarkersResponseWritableTxnMarkerResult) readFrom(r *Reader, ver
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 3))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -270,7 +270,7 @@ func (m *WriteTxnMarkersResponseWritableTxnMarkerTopicResult) Reset() {
 func (m *WriteTxnMarkersResponseWritableTxnMarkerTopicResult) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("WriteTxnMarkersResponse.WritableTxnMarkerTopicResult", "Name", version)
+		return dst, errLong("WriteTxnMarkersResponseWritableTxnMarkerTopicResult", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -288,7 +288,7 @@ func (m *WriteTxnMarkersResponseWritableTxnMarkerTopicResult) readFrom(r *Reader
 	m.Partitions = sized(r, m.Partitions, r.arrayLen(true, false, 7))
 	for i := range m.Partitions {
 		m.Partitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -9,26 +9,27 @@ import (
 
 // EncodeError says why a struct cannot be written in a version.
 type EncodeError struct {
-	Message string // Kafka's name of the message, with the struct inside it
+	Struct  string // Go's name, as that of the field
 	Field   string
 	Version int16
+	Null    bool // the field is null, which the version does not allow
 	Problem string
 }
 
 func (e *EncodeError) Error() string {
-	return fmt.Sprintf("wire: %s version %d: field %s: %s", e.Message, e.Version, e.Field, e.Problem)
+	return fmt.Sprintf("wire: %s.%s in version %d: %s", e.Struct, e.Field, e.Version, e.Problem)
 }
 
-func errAbsent(message, field string, version int16) error {
-	return &EncodeError{message, field, version, "set, but the version lacks it"}
+func errAbsent(structure, field string, version int16) error {
+	return &EncodeError{structure, field, version, false, "set, but the version lacks it"}
 }
 
-func errNull(message, field string, version int16) error {
-	return &EncodeError{message, field, version, "null, which the version does not allow"}
+func errNull(structure, field string, version int16) error {
+	return &EncodeError{structure, field, version, true, "null, which the version does not allow"}
 }
 
-func errLong(message, field string, version int16) error {
-	return &EncodeError{message, field, version, "longer than 32767 bytes"}
+func errLong(structure, field string, version int16) error {
+	return &EncodeError{structure, field, version, false, "longer than 32767 bytes"}
 }
 
 func errVersion(message string, version int16) error {

@@ -32,7 +32,7 @@ func (m *ConsumerGroupCurrentMemberAssignmentRecordKey) ReadFrom(r *Reader, vers
 		return errVersion("ConsumerGroupCurrentMemberAssignmentKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *ConsumerGroupCurrentMemberAssignmentRecordKey) Reset() {
 
 func (m *ConsumerGroupCurrentMemberAssignmentRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupCurrentMemberAssignmentKey", "GroupId", version)
+		return dst, errLong("ConsumerGroupCurrentMemberAssignmentRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupCurrentMemberAssignmentKey", "MemberId", version)
+		return dst, errLong("ConsumerGroupCurrentMemberAssignmentRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -88,7 +88,7 @@ func (m *ConsumerGroupCurrentMemberAssignmentRecordValue) ReadFrom(r *Reader, ve
 		return errVersion("ConsumerGroupCurrentMemberAssignmentValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -128,14 +128,14 @@ func (m *ConsumerGroupCurrentMemberAssignmentRecordValue) readFrom(r *Reader, ve
 	m.AssignedPartitions = sized(r, m.AssignedPartitions, r.arrayLen(true, false, 18))
 	for i := range m.AssignedPartitions {
 		m.AssignedPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.PartitionsPendingRevocation = sized(r, m.PartitionsPendingRevocation, r.arrayLen(true, false, 18))
 	for i := range m.PartitionsPendingRevocation {
 		m.PartitionsPendingRevocation[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -186,7 +186,7 @@ func (m *ConsumerGroupCurrentMemberAssignmentRecordValueTopicPartitions) readFro
 		m.Partitions[i] = r.Int32()
 	}
 	m.AssignmentEpochs = emptied(m.AssignmentEpochs)
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

@@ -32,7 +32,7 @@ func (m *ConsumerGroupMemberMetadataRecordKey) ReadFrom(r *Reader, version int16
 		return errVersion("ConsumerGroupMemberMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *ConsumerGroupMemberMetadataRecordKey) Reset() {
 
 func (m *ConsumerGroupMemberMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataKey", "GroupId", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataKey", "MemberId", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -92,7 +92,7 @@ func (m *ConsumerGroupMemberMetadataRecordValue) ReadFrom(r *Reader, version int
 		return errVersion("ConsumerGroupMemberMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -112,35 +112,35 @@ func (m *ConsumerGroupMemberMetadataRecordValue) Reset() {
 func (m *ConsumerGroupMemberMetadataRecordValue) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if m.InstanceID != nil && len(*m.InstanceID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataValue", "InstanceId", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordValue", "InstanceID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.InstanceID)
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataValue", "RackId", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordValue", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	if len(m.ClientID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataValue", "ClientId", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordValue", "ClientID", version)
 	}
 	dst = AppendCompactString(dst, m.ClientID)
 	if len(m.ClientHost) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataValue", "ClientHost", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordValue", "ClientHost", version)
 	}
 	dst = AppendCompactString(dst, m.ClientHost)
 	dst = appendLen(dst, len(m.SubscribedTopicNames), true)
 	for _, v := range m.SubscribedTopicNames {
 		if len(v) > maxTextBytes {
-			return dst, errLong("ConsumerGroupMemberMetadataValue", "SubscribedTopicNames", version)
+			return dst, errLong("ConsumerGroupMemberMetadataRecordValue", "SubscribedTopicNames", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	if m.SubscribedTopicRegex != nil && len(*m.SubscribedTopicRegex) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataValue", "SubscribedTopicRegex", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordValue", "SubscribedTopicRegex", version)
 	}
 	dst = AppendCompactNullableString(dst, m.SubscribedTopicRegex)
 	dst = AppendInt32(dst, m.RebalanceTimeoutMs)
 	if m.ServerAssignor != nil && len(*m.ServerAssignor) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataValue", "ServerAssignor", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordValue", "ServerAssignor", version)
 	}
 	dst = AppendCompactNullableString(dst, m.ServerAssignor)
 	tags := uint32(0)
@@ -172,7 +172,7 @@ func (m *ConsumerGroupMemberMetadataRecordValue) readFrom(r *Reader, version int
 	m.SubscribedTopicNames = sized(r, m.SubscribedTopicNames, r.arrayLen(true, false, 1))
 	for i := range m.SubscribedTopicNames {
 		m.SubscribedTopicNames[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -181,7 +181,7 @@ func (m *ConsumerGroupMemberMetadataRecordValue) readFrom(r *Reader, version int
 	m.ServerAssignor = r.textPtr(true, true)
 	m.ClassicMemberMetadata = new(ConsumerGroupMemberMetadataRecordValueClassicMemberMetadata)
 	m.ClassicMemberMetadata.Reset()
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -229,7 +229,7 @@ func (m *ConsumerGroupMemberMetadataRecordValueClassicMemberMetadata) readFrom(r
 	m.SupportedProtocols = sized(r, m.SupportedProtocols, r.arrayLen(true, false, 3))
 	for i := range m.SupportedProtocols {
 		m.SupportedProtocols[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -255,7 +255,7 @@ func (m *ConsumerGroupMemberMetadataRecordValueClassicProtocol) Reset() {
 
 func (m *ConsumerGroupMemberMetadataRecordValueClassicProtocol) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMemberMetadataValue.ClassicProtocol", "Name", version)
+		return dst, errLong("ConsumerGroupMemberMetadataRecordValueClassicProtocol", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = appendBlob(dst, m.Metadata, true, false)

@@ -31,7 +31,7 @@ func (m *ConsumerGroupMetadataRecordKey) ReadFrom(r *Reader, version int16) erro
 		return errVersion("ConsumerGroupMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *ConsumerGroupMetadataRecordKey) Reset() {
 
 func (m *ConsumerGroupMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupMetadataKey", "GroupId", version)
+		return dst, errLong("ConsumerGroupMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	return dst, nil
@@ -78,7 +78,7 @@ func (m *ConsumerGroupMetadataRecordValue) ReadFrom(r *Reader, version int16) er
 		return errVersion("ConsumerGroupMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -104,7 +104,7 @@ func (m *ConsumerGroupMetadataRecordValue) appendTo(dst []byte, version int16) (
 func (m *ConsumerGroupMetadataRecordValue) readFrom(r *Reader, version int16) {
 	m.Epoch = r.Int32()
 	m.MetadataHash = 0
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

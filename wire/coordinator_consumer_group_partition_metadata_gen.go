@@ -31,7 +31,7 @@ func (m *ConsumerGroupPartitionMetadataRecordKey) ReadFrom(r *Reader, version in
 		return errVersion("ConsumerGroupPartitionMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *ConsumerGroupPartitionMetadataRecordKey) Reset() {
 
 func (m *ConsumerGroupPartitionMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupPartitionMetadataKey", "GroupId", version)
+		return dst, errLong("ConsumerGroupPartitionMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	return dst, nil
@@ -77,7 +77,7 @@ func (m *ConsumerGroupPartitionMetadataRecordValue) ReadFrom(r *Reader, version 
 		return errVersion("ConsumerGroupPartitionMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -101,7 +101,7 @@ func (m *ConsumerGroupPartitionMetadataRecordValue) readFrom(r *Reader, version 
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 23))
 	for i := range m.Topics {
 		m.Topics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -128,7 +128,7 @@ func (m *ConsumerGroupPartitionMetadataRecordValueTopicMetadata) appendTo(dst []
 	var err error
 	dst = AppendUUID(dst, m.TopicID)
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("ConsumerGroupPartitionMetadataValue.TopicMetadata", "TopicName", version)
+		return dst, errLong("ConsumerGroupPartitionMetadataRecordValueTopicMetadata", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = AppendInt32(dst, m.NumPartitions)
@@ -149,7 +149,7 @@ func (m *ConsumerGroupPartitionMetadataRecordValueTopicMetadata) readFrom(r *Rea
 	m.PartitionMetadata = sized(r, m.PartitionMetadata, r.arrayLen(true, false, 6))
 	for i := range m.PartitionMetadata {
 		m.PartitionMetadata[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -173,7 +173,7 @@ func (m *ConsumerGroupPartitionMetadataRecordValuePartitionMetadata) appendTo(ds
 	dst = appendLen(dst, len(m.Racks), true)
 	for _, v := range m.Racks {
 		if len(v) > maxTextBytes {
-			return dst, errLong("ConsumerGroupPartitionMetadataValue.PartitionMetadata", "Racks", version)
+			return dst, errLong("ConsumerGroupPartitionMetadataRecordValuePartitionMetadata", "Racks", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -186,7 +186,7 @@ func (m *ConsumerGroupPartitionMetadataRecordValuePartitionMetadata) readFrom(r 
 	m.Racks = sized(r, m.Racks, r.arrayLen(true, false, 1))
 	for i := range m.Racks {
 		m.Racks[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

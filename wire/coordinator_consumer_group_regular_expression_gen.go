@@ -32,7 +32,7 @@ func (m *ConsumerGroupRegularExpressionRecordKey) ReadFrom(r *Reader, version in
 		return errVersion("ConsumerGroupRegularExpressionKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *ConsumerGroupRegularExpressionRecordKey) Reset() {
 
 func (m *ConsumerGroupRegularExpressionRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupRegularExpressionKey", "GroupId", version)
+		return dst, errLong("ConsumerGroupRegularExpressionRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.RegularExpression) > maxTextBytes {
-		return dst, errLong("ConsumerGroupRegularExpressionKey", "RegularExpression", version)
+		return dst, errLong("ConsumerGroupRegularExpressionRecordKey", "RegularExpression", version)
 	}
 	dst = AppendString(dst, m.RegularExpression)
 	return dst, nil
@@ -86,7 +86,7 @@ func (m *ConsumerGroupRegularExpressionRecordValue) ReadFrom(r *Reader, version 
 		return errVersion("ConsumerGroupRegularExpressionValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -100,7 +100,7 @@ func (m *ConsumerGroupRegularExpressionRecordValue) appendTo(dst []byte, version
 	dst = appendLen(dst, len(m.Topics), true)
 	for _, v := range m.Topics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("ConsumerGroupRegularExpressionValue", "Topics", version)
+			return dst, errLong("ConsumerGroupRegularExpressionRecordValue", "Topics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -114,7 +114,7 @@ func (m *ConsumerGroupRegularExpressionRecordValue) readFrom(r *Reader, version 
 	m.Topics = sized(r, m.Topics, r.arrayLen(true, false, 1))
 	for i := range m.Topics {
 		m.Topics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -32,7 +32,7 @@ func (m *ConsumerGroupTargetAssignmentMemberRecordKey) ReadFrom(r *Reader, versi
 		return errVersion("ConsumerGroupTargetAssignmentMemberKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *ConsumerGroupTargetAssignmentMemberRecordKey) Reset() {
 
 func (m *ConsumerGroupTargetAssignmentMemberRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupTargetAssignmentMemberKey", "GroupId", version)
+		return dst, errLong("ConsumerGroupTargetAssignmentMemberRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupTargetAssignmentMemberKey", "MemberId", version)
+		return dst, errLong("ConsumerGroupTargetAssignmentMemberRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -84,7 +84,7 @@ func (m *ConsumerGroupTargetAssignmentMemberRecordValue) ReadFrom(r *Reader, ver
 		return errVersion("ConsumerGroupTargetAssignmentMemberValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -108,7 +108,7 @@ func (m *ConsumerGroupTargetAssignmentMemberRecordValue) readFrom(r *Reader, ver
 	m.TopicPartitions = sized(r, m.TopicPartitions, r.arrayLen(true, false, 18))
 	for i := range m.TopicPartitions {
 		m.TopicPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

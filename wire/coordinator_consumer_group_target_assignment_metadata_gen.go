@@ -31,7 +31,7 @@ func (m *ConsumerGroupTargetAssignmentMetadataRecordKey) ReadFrom(r *Reader, ver
 		return errVersion("ConsumerGroupTargetAssignmentMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *ConsumerGroupTargetAssignmentMetadataRecordKey) Reset() {
 
 func (m *ConsumerGroupTargetAssignmentMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ConsumerGroupTargetAssignmentMetadataKey", "GroupId", version)
+		return dst, errLong("ConsumerGroupTargetAssignmentMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	return dst, nil
@@ -78,7 +78,7 @@ func (m *ConsumerGroupTargetAssignmentMetadataRecordValue) ReadFrom(r *Reader, v
 		return errVersion("ConsumerGroupTargetAssignmentMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -104,7 +104,7 @@ func (m *ConsumerGroupTargetAssignmentMetadataRecordValue) appendTo(dst []byte, 
 func (m *ConsumerGroupTargetAssignmentMetadataRecordValue) readFrom(r *Reader, version int16) {
 	m.AssignmentEpoch = r.Int32()
 	m.AssignmentTimestamp = 0
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

@@ -31,7 +31,7 @@ func (m *GroupMetadataRecordKey) ReadFrom(r *Reader, version int16) error {
 		return errVersion("GroupMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *GroupMetadataRecordKey) Reset() {
 
 func (m *GroupMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Group) > maxTextBytes {
-		return dst, errLong("GroupMetadataKey", "group", version)
+		return dst, errLong("GroupMetadataRecordKey", "Group", version)
 	}
 	dst = AppendString(dst, m.Group)
 	return dst, nil
@@ -82,7 +82,7 @@ func (m *GroupMetadataRecordValue) ReadFrom(r *Reader, version int16) error {
 		return errVersion("GroupMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -96,19 +96,19 @@ func (m *GroupMetadataRecordValue) Reset() {
 }
 
 func (m *GroupMetadataRecordValue) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	var err error
 	if len(m.ProtocolType) > maxTextBytes {
-		return dst, errLong("GroupMetadataValue", "protocolType", version)
+		return dst, errLong("GroupMetadataRecordValue", "ProtocolType", version)
 	}
 	dst = appendText(dst, m.ProtocolType, flexible)
 	dst = AppendInt32(dst, m.Generation)
 	if m.Protocol != nil && len(*m.Protocol) > maxTextBytes {
-		return dst, errLong("GroupMetadataValue", "protocol", version)
+		return dst, errLong("GroupMetadataRecordValue", "Protocol", version)
 	}
 	dst = appendTextPtr(dst, m.Protocol, flexible)
 	if m.Leader != nil && len(*m.Leader) > maxTextBytes {
-		return dst, errLong("GroupMetadataValue", "leader", version)
+		return dst, errLong("GroupMetadataRecordValue", "Leader", version)
 	}
 	dst = appendTextPtr(dst, m.Leader, flexible)
 	if version >= 2 {
@@ -127,7 +127,7 @@ func (m *GroupMetadataRecordValue) appendTo(dst []byte, version int16) ([]byte, 
 }
 
 func (m *GroupMetadataRecordValue) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.ProtocolType = r.Text(flexible)
 	m.Generation = r.Int32()
 	m.Protocol = r.textPtr(flexible, true)
@@ -140,7 +140,7 @@ func (m *GroupMetadataRecordValue) readFrom(r *Reader, version int16) {
 	m.Members = sized(r, m.Members, r.arrayLen(flexible, false, either(flexible, 15, 18)))
 	for i := range m.Members {
 		m.Members[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -174,23 +174,23 @@ func (m *GroupMetadataRecordValueMemberMetadata) Reset() {
 }
 
 func (m *GroupMetadataRecordValueMemberMetadata) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("GroupMetadataValue.MemberMetadata", "memberId", version)
+		return dst, errLong("GroupMetadataRecordValueMemberMetadata", "MemberID", version)
 	}
 	dst = appendText(dst, m.MemberID, flexible)
 	if version >= 3 {
 		if m.GroupInstanceID != nil && len(*m.GroupInstanceID) > maxTextBytes {
-			return dst, errLong("GroupMetadataValue.MemberMetadata", "groupInstanceId", version)
+			return dst, errLong("GroupMetadataRecordValueMemberMetadata", "GroupInstanceID", version)
 		}
 		dst = appendTextPtr(dst, m.GroupInstanceID, flexible)
 	}
 	if len(m.ClientID) > maxTextBytes {
-		return dst, errLong("GroupMetadataValue.MemberMetadata", "clientId", version)
+		return dst, errLong("GroupMetadataRecordValueMemberMetadata", "ClientID", version)
 	}
 	dst = appendText(dst, m.ClientID, flexible)
 	if len(m.ClientHost) > maxTextBytes {
-		return dst, errLong("GroupMetadataValue.MemberMetadata", "clientHost", version)
+		return dst, errLong("GroupMetadataRecordValueMemberMetadata", "ClientHost", version)
 	}
 	dst = appendText(dst, m.ClientHost, flexible)
 	if version >= 1 {
@@ -206,7 +206,7 @@ func (m *GroupMetadataRecordValueMemberMetadata) appendTo(dst []byte, version in
 }
 
 func (m *GroupMetadataRecordValueMemberMetadata) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.MemberID = r.Text(flexible)
 	if version >= 3 {
 		m.GroupInstanceID = r.textPtr(flexible, true)

@@ -33,7 +33,7 @@ func (m *LegacyOffsetCommitRecordKey) ReadFrom(r *Reader, version int16) error {
 		return errVersion("LegacyOffsetCommitKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,11 +45,11 @@ func (m *LegacyOffsetCommitRecordKey) Reset() {
 
 func (m *LegacyOffsetCommitRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Group) > maxTextBytes {
-		return dst, errLong("LegacyOffsetCommitKey", "group", version)
+		return dst, errLong("LegacyOffsetCommitRecordKey", "Group", version)
 	}
 	dst = AppendString(dst, m.Group)
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("LegacyOffsetCommitKey", "topic", version)
+		return dst, errLong("LegacyOffsetCommitRecordKey", "Topic", version)
 	}
 	dst = AppendString(dst, m.Topic)
 	dst = AppendInt32(dst, m.Partition)
@@ -90,7 +90,7 @@ func (m *LegacyOffsetCommitRecordValue) ReadFrom(r *Reader, version int16) error
 		return errVersion("LegacyOffsetCommitValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -103,7 +103,7 @@ func (m *LegacyOffsetCommitRecordValue) Reset() {
 func (m *LegacyOffsetCommitRecordValue) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt64(dst, m.Offset)
 	if len(m.Metadata) > maxTextBytes {
-		return dst, errLong("LegacyOffsetCommitValue", "metadata", version)
+		return dst, errLong("LegacyOffsetCommitRecordValue", "Metadata", version)
 	}
 	dst = AppendString(dst, m.Metadata)
 	dst = AppendInt64(dst, m.CommitTimestamp)

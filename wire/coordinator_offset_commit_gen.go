@@ -33,7 +33,7 @@ func (m *OffsetCommitRecordKey) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetCommitKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,11 +45,11 @@ func (m *OffsetCommitRecordKey) Reset() {
 
 func (m *OffsetCommitRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Group) > maxTextBytes {
-		return dst, errLong("OffsetCommitKey", "group", version)
+		return dst, errLong("OffsetCommitRecordKey", "Group", version)
 	}
 	dst = AppendString(dst, m.Group)
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("OffsetCommitKey", "topic", version)
+		return dst, errLong("OffsetCommitRecordKey", "Topic", version)
 	}
 	dst = AppendString(dst, m.Topic)
 	dst = AppendInt32(dst, m.Partition)
@@ -93,7 +93,7 @@ func (m *OffsetCommitRecordValue) ReadFrom(r *Reader, version int16) error {
 		return errVersion("OffsetCommitValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -107,13 +107,13 @@ func (m *OffsetCommitRecordValue) Reset() {
 }
 
 func (m *OffsetCommitRecordValue) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 4
+	flexible := version >= 4
 	dst = AppendInt64(dst, m.Offset)
 	if version >= 3 {
 		dst = AppendInt32(dst, m.LeaderEpoch)
 	}
 	if len(m.Metadata) > maxTextBytes {
-		return dst, errLong("OffsetCommitValue", "metadata", version)
+		return dst, errLong("OffsetCommitRecordValue", "Metadata", version)
 	}
 	dst = appendText(dst, m.Metadata, flexible)
 	dst = AppendInt64(dst, m.CommitTimestamp)
@@ -135,7 +135,7 @@ func (m *OffsetCommitRecordValue) appendTo(dst []byte, version int16) ([]byte, e
 }
 
 func (m *OffsetCommitRecordValue) readFrom(r *Reader, version int16) {
-	flexible := version == 4
+	flexible := version >= 4
 	m.Offset = r.Int64()
 	if version >= 3 {
 		m.LeaderEpoch = r.Int32()
@@ -151,7 +151,7 @@ func (m *OffsetCommitRecordValue) readFrom(r *Reader, version int16) {
 	}
 	m.TopicID = UUID{}
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:

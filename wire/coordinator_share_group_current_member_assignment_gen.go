@@ -32,7 +32,7 @@ func (m *ShareGroupCurrentMemberAssignmentRecordKey) ReadFrom(r *Reader, version
 		return errVersion("ShareGroupCurrentMemberAssignmentKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *ShareGroupCurrentMemberAssignmentRecordKey) Reset() {
 
 func (m *ShareGroupCurrentMemberAssignmentRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareGroupCurrentMemberAssignmentKey", "GroupId", version)
+		return dst, errLong("ShareGroupCurrentMemberAssignmentRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ShareGroupCurrentMemberAssignmentKey", "MemberId", version)
+		return dst, errLong("ShareGroupCurrentMemberAssignmentRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -87,7 +87,7 @@ func (m *ShareGroupCurrentMemberAssignmentRecordValue) ReadFrom(r *Reader, versi
 		return errVersion("ShareGroupCurrentMemberAssignmentValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -120,7 +120,7 @@ func (m *ShareGroupCurrentMemberAssignmentRecordValue) readFrom(r *Reader, versi
 	m.AssignedPartitions = sized(r, m.AssignedPartitions, r.arrayLen(true, false, 18))
 	for i := range m.AssignedPartitions {
 		m.AssignedPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -32,7 +32,7 @@ func (m *ShareGroupMemberMetadataRecordKey) ReadFrom(r *Reader, version int16) e
 		return errVersion("ShareGroupMemberMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *ShareGroupMemberMetadataRecordKey) Reset() {
 
 func (m *ShareGroupMemberMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareGroupMemberMetadataKey", "GroupId", version)
+		return dst, errLong("ShareGroupMemberMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ShareGroupMemberMetadataKey", "MemberId", version)
+		return dst, errLong("ShareGroupMemberMetadataRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -87,7 +87,7 @@ func (m *ShareGroupMemberMetadataRecordValue) ReadFrom(r *Reader, version int16)
 		return errVersion("ShareGroupMemberMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -100,21 +100,21 @@ func (m *ShareGroupMemberMetadataRecordValue) Reset() {
 
 func (m *ShareGroupMemberMetadataRecordValue) appendTo(dst []byte, version int16) ([]byte, error) {
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("ShareGroupMemberMetadataValue", "RackId", version)
+		return dst, errLong("ShareGroupMemberMetadataRecordValue", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	if len(m.ClientID) > maxTextBytes {
-		return dst, errLong("ShareGroupMemberMetadataValue", "ClientId", version)
+		return dst, errLong("ShareGroupMemberMetadataRecordValue", "ClientID", version)
 	}
 	dst = AppendCompactString(dst, m.ClientID)
 	if len(m.ClientHost) > maxTextBytes {
-		return dst, errLong("ShareGroupMemberMetadataValue", "ClientHost", version)
+		return dst, errLong("ShareGroupMemberMetadataRecordValue", "ClientHost", version)
 	}
 	dst = AppendCompactString(dst, m.ClientHost)
 	dst = appendLen(dst, len(m.SubscribedTopicNames), true)
 	for _, v := range m.SubscribedTopicNames {
 		if len(v) > maxTextBytes {
-			return dst, errLong("ShareGroupMemberMetadataValue", "SubscribedTopicNames", version)
+			return dst, errLong("ShareGroupMemberMetadataRecordValue", "SubscribedTopicNames", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -129,7 +129,7 @@ func (m *ShareGroupMemberMetadataRecordValue) readFrom(r *Reader, version int16)
 	m.SubscribedTopicNames = sized(r, m.SubscribedTopicNames, r.arrayLen(true, false, 1))
 	for i := range m.SubscribedTopicNames {
 		m.SubscribedTopicNames[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -31,7 +31,7 @@ func (m *ShareGroupMetadataRecordKey) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareGroupMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *ShareGroupMetadataRecordKey) Reset() {
 
 func (m *ShareGroupMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareGroupMetadataKey", "GroupId", version)
+		return dst, errLong("ShareGroupMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	return dst, nil
@@ -78,7 +78,7 @@ func (m *ShareGroupMetadataRecordValue) ReadFrom(r *Reader, version int16) error
 		return errVersion("ShareGroupMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -31,7 +31,7 @@ func (m *ShareGroupStatePartitionMetadataRecordKey) ReadFrom(r *Reader, version 
 		return errVersion("ShareGroupStatePartitionMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *ShareGroupStatePartitionMetadataRecordKey) Reset() {
 
 func (m *ShareGroupStatePartitionMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareGroupStatePartitionMetadataKey", "GroupId", version)
+		return dst, errLong("ShareGroupStatePartitionMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	return dst, nil
@@ -79,7 +79,7 @@ func (m *ShareGroupStatePartitionMetadataRecordValue) ReadFrom(r *Reader, versio
 		return errVersion("ShareGroupStatePartitionMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -117,21 +117,21 @@ func (m *ShareGroupStatePartitionMetadataRecordValue) readFrom(r *Reader, versio
 	m.InitializingTopics = sized(r, m.InitializingTopics, r.arrayLen(true, false, 19))
 	for i := range m.InitializingTopics {
 		m.InitializingTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.InitializedTopics = sized(r, m.InitializedTopics, r.arrayLen(true, false, 19))
 	for i := range m.InitializedTopics {
 		m.InitializedTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.DeletingTopics = sized(r, m.DeletingTopics, r.arrayLen(true, false, 18))
 	for i := range m.DeletingTopics {
 		m.DeletingTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -155,7 +155,7 @@ func (m *ShareGroupStatePartitionMetadataRecordValueTopicPartitionsInfo) Reset()
 func (m *ShareGroupStatePartitionMetadataRecordValueTopicPartitionsInfo) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendUUID(dst, m.TopicID)
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("ShareGroupStatePartitionMetadataValue.TopicPartitionsInfo", "TopicName", version)
+		return dst, errLong("ShareGroupStatePartitionMetadataRecordValueTopicPartitionsInfo", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -191,7 +191,7 @@ func (m *ShareGroupStatePartitionMetadataRecordValueTopicInfo) Reset() {
 func (m *ShareGroupStatePartitionMetadataRecordValueTopicInfo) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendUUID(dst, m.TopicID)
 	if len(m.TopicName) > maxTextBytes {
-		return dst, errLong("ShareGroupStatePartitionMetadataValue.TopicInfo", "TopicName", version)
+		return dst, errLong("ShareGroupStatePartitionMetadataRecordValueTopicInfo", "TopicName", version)
 	}
 	dst = AppendCompactString(dst, m.TopicName)
 	dst = AppendNoTags(dst)

@@ -32,7 +32,7 @@ func (m *ShareGroupTargetAssignmentMemberRecordKey) ReadFrom(r *Reader, version 
 		return errVersion("ShareGroupTargetAssignmentMemberKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *ShareGroupTargetAssignmentMemberRecordKey) Reset() {
 
 func (m *ShareGroupTargetAssignmentMemberRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareGroupTargetAssignmentMemberKey", "GroupId", version)
+		return dst, errLong("ShareGroupTargetAssignmentMemberRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("ShareGroupTargetAssignmentMemberKey", "MemberId", version)
+		return dst, errLong("ShareGroupTargetAssignmentMemberRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -84,7 +84,7 @@ func (m *ShareGroupTargetAssignmentMemberRecordValue) ReadFrom(r *Reader, versio
 		return errVersion("ShareGroupTargetAssignmentMemberValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -108,7 +108,7 @@ func (m *ShareGroupTargetAssignmentMemberRecordValue) readFrom(r *Reader, versio
 	m.TopicPartitions = sized(r, m.TopicPartitions, r.arrayLen(true, false, 18))
 	for i := range m.TopicPartitions {
 		m.TopicPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

@@ -33,7 +33,7 @@ func (m *ShareSnapshotRecordKey) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareSnapshotKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,7 +45,7 @@ func (m *ShareSnapshotRecordKey) Reset() {
 
 func (m *ShareSnapshotRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareSnapshotKey", "GroupId", version)
+		return dst, errLong("ShareSnapshotRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	dst = AppendUUID(dst, m.TopicID)
@@ -92,7 +92,7 @@ func (m *ShareSnapshotRecordValue) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareSnapshotValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -144,11 +144,11 @@ func (m *ShareSnapshotRecordValue) readFrom(r *Reader, version int16) {
 	m.StateBatches = sized(r, m.StateBatches, r.arrayLen(true, false, 20))
 	for i := range m.StateBatches {
 		m.StateBatches[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

@@ -33,7 +33,7 @@ func (m *ShareUpdateRecordKey) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareUpdateKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -45,7 +45,7 @@ func (m *ShareUpdateRecordKey) Reset() {
 
 func (m *ShareUpdateRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("ShareUpdateKey", "GroupId", version)
+		return dst, errLong("ShareUpdateRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	dst = AppendUUID(dst, m.TopicID)
@@ -89,7 +89,7 @@ func (m *ShareUpdateRecordValue) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ShareUpdateValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -132,11 +132,11 @@ func (m *ShareUpdateRecordValue) readFrom(r *Reader, version int16) {
 	m.StateBatches = sized(r, m.StateBatches, r.arrayLen(true, false, 20))
 	for i := range m.StateBatches {
 		m.StateBatches[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

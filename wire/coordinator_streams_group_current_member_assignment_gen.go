@@ -32,7 +32,7 @@ func (m *StreamsGroupCurrentMemberAssignmentRecordKey) ReadFrom(r *Reader, versi
 		return errVersion("StreamsGroupCurrentMemberAssignmentKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *StreamsGroupCurrentMemberAssignmentRecordKey) Reset() {
 
 func (m *StreamsGroupCurrentMemberAssignmentRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupCurrentMemberAssignmentKey", "GroupId", version)
+		return dst, errLong("StreamsGroupCurrentMemberAssignmentRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("StreamsGroupCurrentMemberAssignmentKey", "MemberId", version)
+		return dst, errLong("StreamsGroupCurrentMemberAssignmentRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -92,7 +92,7 @@ func (m *StreamsGroupCurrentMemberAssignmentRecordValue) ReadFrom(r *Reader, ver
 		return errVersion("StreamsGroupCurrentMemberAssignmentValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -160,42 +160,42 @@ func (m *StreamsGroupCurrentMemberAssignmentRecordValue) readFrom(r *Reader, ver
 	m.ActiveTasks = sized(r, m.ActiveTasks, r.arrayLen(true, false, 3))
 	for i := range m.ActiveTasks {
 		m.ActiveTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.StandbyTasks = sized(r, m.StandbyTasks, r.arrayLen(true, false, 3))
 	for i := range m.StandbyTasks {
 		m.StandbyTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.WarmupTasks = sized(r, m.WarmupTasks, r.arrayLen(true, false, 3))
 	for i := range m.WarmupTasks {
 		m.WarmupTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.ActiveTasksPendingRevocation = sized(r, m.ActiveTasksPendingRevocation, r.arrayLen(true, false, 3))
 	for i := range m.ActiveTasksPendingRevocation {
 		m.ActiveTasksPendingRevocation[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.StandbyTasksPendingRevocation = sized(r, m.StandbyTasksPendingRevocation, r.arrayLen(true, false, 3))
 	for i := range m.StandbyTasksPendingRevocation {
 		m.StandbyTasksPendingRevocation[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.WarmupTasksPendingRevocation = sized(r, m.WarmupTasksPendingRevocation, r.arrayLen(true, false, 3))
 	for i := range m.WarmupTasksPendingRevocation {
 		m.WarmupTasksPendingRevocation[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -218,7 +218,7 @@ func (m *StreamsGroupCurrentMemberAssignmentRecordValueTaskIDs) Reset() {
 
 func (m *StreamsGroupCurrentMemberAssignmentRecordValueTaskIDs) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupCurrentMemberAssignmentValue.TaskIds", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupCurrentMemberAssignmentRecordValueTaskIDs", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.Partitions), true)
@@ -249,7 +249,7 @@ func (m *StreamsGroupCurrentMemberAssignmentRecordValueTaskIDs) readFrom(r *Read
 		m.Partitions[i] = r.Int32()
 	}
 	m.AssignmentEpochs = emptied(m.AssignmentEpochs)
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

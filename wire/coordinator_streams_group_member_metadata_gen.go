@@ -32,7 +32,7 @@ func (m *StreamsGroupMemberMetadataRecordKey) ReadFrom(r *Reader, version int16)
 		return errVersion("StreamsGroupMemberMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *StreamsGroupMemberMetadataRecordKey) Reset() {
 
 func (m *StreamsGroupMemberMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataKey", "GroupId", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataKey", "MemberId", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -92,7 +92,7 @@ func (m *StreamsGroupMemberMetadataRecordValue) ReadFrom(r *Reader, version int1
 		return errVersion("StreamsGroupMemberMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -111,25 +111,25 @@ func (m *StreamsGroupMemberMetadataRecordValue) Reset() {
 func (m *StreamsGroupMemberMetadataRecordValue) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if m.InstanceID != nil && len(*m.InstanceID) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataValue", "InstanceId", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordValue", "InstanceID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.InstanceID)
 	if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataValue", "RackId", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordValue", "RackID", version)
 	}
 	dst = AppendCompactNullableString(dst, m.RackID)
 	if len(m.ClientID) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataValue", "ClientId", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordValue", "ClientID", version)
 	}
 	dst = AppendCompactString(dst, m.ClientID)
 	if len(m.ClientHost) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataValue", "ClientHost", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordValue", "ClientHost", version)
 	}
 	dst = AppendCompactString(dst, m.ClientHost)
 	dst = AppendInt32(dst, m.RebalanceTimeoutMs)
 	dst = AppendInt32(dst, m.TopologyEpoch)
 	if len(m.ProcessID) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataValue", "ProcessId", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordValue", "ProcessID", version)
 	}
 	dst = AppendCompactString(dst, m.ProcessID)
 	if m.UserEndpoint == nil {
@@ -167,7 +167,7 @@ func (m *StreamsGroupMemberMetadataRecordValue) readFrom(r *Reader, version int1
 	m.ClientTags = sized(r, m.ClientTags, r.arrayLen(true, false, 3))
 	for i := range m.ClientTags {
 		m.ClientTags[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -188,7 +188,7 @@ func (m *StreamsGroupMemberMetadataRecordValueEndpoint) Reset() {
 
 func (m *StreamsGroupMemberMetadataRecordValueEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataValue.Endpoint", "Host", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordValueEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -216,11 +216,11 @@ func (m *StreamsGroupMemberMetadataRecordValueKeyValue) Reset() {
 
 func (m *StreamsGroupMemberMetadataRecordValueKeyValue) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Key) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataValue.KeyValue", "Key", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordValueKeyValue", "Key", version)
 	}
 	dst = AppendCompactString(dst, m.Key)
 	if len(m.Value) > maxTextBytes {
-		return dst, errLong("StreamsGroupMemberMetadataValue.KeyValue", "Value", version)
+		return dst, errLong("StreamsGroupMemberMetadataRecordValueKeyValue", "Value", version)
 	}
 	dst = AppendCompactString(dst, m.Value)
 	dst = AppendNoTags(dst)

@@ -31,7 +31,7 @@ func (m *StreamsGroupMetadataRecordKey) ReadFrom(r *Reader, version int16) error
 		return errVersion("StreamsGroupMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *StreamsGroupMetadataRecordKey) Reset() {
 
 func (m *StreamsGroupMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupMetadataKey", "GroupId", version)
+		return dst, errLong("StreamsGroupMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	return dst, nil
@@ -82,7 +82,7 @@ func (m *StreamsGroupMetadataRecordValue) ReadFrom(r *Reader, version int16) err
 		return errVersion("StreamsGroupMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -146,7 +146,7 @@ func (m *StreamsGroupMetadataRecordValue) readFrom(r *Reader, version int16) {
 	m.LastAssignmentConfigs = emptied(m.LastAssignmentConfigs)
 	m.StoredDescriptionTopologyEpoch = -1
 	m.FailedDescriptionTopologyEpoch = -1
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -162,7 +162,7 @@ func (m *StreamsGroupMetadataRecordValue) readFrom(r *Reader, version int16) {
 			}
 			for i := range m.LastAssignmentConfigs {
 				m.LastAssignmentConfigs[i].readFrom(r, version)
-				if r.err != nil {
+				if r.failed() {
 					return
 				}
 			}
@@ -195,11 +195,11 @@ func (m *StreamsGroupMetadataRecordValueLastAssignmentConfig) Reset() {
 
 func (m *StreamsGroupMetadataRecordValueLastAssignmentConfig) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Key) > maxTextBytes {
-		return dst, errLong("StreamsGroupMetadataValue.LastAssignmentConfig", "Key", version)
+		return dst, errLong("StreamsGroupMetadataRecordValueLastAssignmentConfig", "Key", version)
 	}
 	dst = AppendCompactString(dst, m.Key)
 	if len(m.Value) > maxTextBytes {
-		return dst, errLong("StreamsGroupMetadataValue.LastAssignmentConfig", "Value", version)
+		return dst, errLong("StreamsGroupMetadataRecordValueLastAssignmentConfig", "Value", version)
 	}
 	dst = AppendCompactString(dst, m.Value)
 	dst = AppendNoTags(dst)

@@ -32,7 +32,7 @@ func (m *StreamsGroupTargetAssignmentMemberRecordKey) ReadFrom(r *Reader, versio
 		return errVersion("StreamsGroupTargetAssignmentMemberKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,11 +43,11 @@ func (m *StreamsGroupTargetAssignmentMemberRecordKey) Reset() {
 
 func (m *StreamsGroupTargetAssignmentMemberRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTargetAssignmentMemberKey", "GroupId", version)
+		return dst, errLong("StreamsGroupTargetAssignmentMemberRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	if len(m.MemberID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTargetAssignmentMemberKey", "MemberId", version)
+		return dst, errLong("StreamsGroupTargetAssignmentMemberRecordKey", "MemberID", version)
 	}
 	dst = AppendString(dst, m.MemberID)
 	return dst, nil
@@ -86,7 +86,7 @@ func (m *StreamsGroupTargetAssignmentMemberRecordValue) ReadFrom(r *Reader, vers
 		return errVersion("StreamsGroupTargetAssignmentMemberValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -124,21 +124,21 @@ func (m *StreamsGroupTargetAssignmentMemberRecordValue) readFrom(r *Reader, vers
 	m.ActiveTasks = sized(r, m.ActiveTasks, r.arrayLen(true, false, 3))
 	for i := range m.ActiveTasks {
 		m.ActiveTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.StandbyTasks = sized(r, m.StandbyTasks, r.arrayLen(true, false, 3))
 	for i := range m.StandbyTasks {
 		m.StandbyTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.WarmupTasks = sized(r, m.WarmupTasks, r.arrayLen(true, false, 3))
 	for i := range m.WarmupTasks {
 		m.WarmupTasks[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -159,7 +159,7 @@ func (m *StreamsGroupTargetAssignmentMemberRecordValueTaskIDs) Reset() {
 
 func (m *StreamsGroupTargetAssignmentMemberRecordValueTaskIDs) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTargetAssignmentMemberValue.TaskIds", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupTargetAssignmentMemberRecordValueTaskIDs", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.Partitions), true)

@@ -31,7 +31,7 @@ func (m *StreamsGroupTargetAssignmentMetadataRecordKey) ReadFrom(r *Reader, vers
 		return errVersion("StreamsGroupTargetAssignmentMetadataKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *StreamsGroupTargetAssignmentMetadataRecordKey) Reset() {
 
 func (m *StreamsGroupTargetAssignmentMetadataRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTargetAssignmentMetadataKey", "GroupId", version)
+		return dst, errLong("StreamsGroupTargetAssignmentMetadataRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	return dst, nil
@@ -78,7 +78,7 @@ func (m *StreamsGroupTargetAssignmentMetadataRecordValue) ReadFrom(r *Reader, ve
 		return errVersion("StreamsGroupTargetAssignmentMetadataValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -104,7 +104,7 @@ func (m *StreamsGroupTargetAssignmentMetadataRecordValue) appendTo(dst []byte, v
 func (m *StreamsGroupTargetAssignmentMetadataRecordValue) readFrom(r *Reader, version int16) {
 	m.AssignmentEpoch = r.Int32()
 	m.AssignmentTimestamp = 0
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

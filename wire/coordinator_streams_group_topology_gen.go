@@ -31,7 +31,7 @@ func (m *StreamsGroupTopologyRecordKey) ReadFrom(r *Reader, version int16) error
 		return errVersion("StreamsGroupTopologyKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *StreamsGroupTopologyRecordKey) Reset() {
 
 func (m *StreamsGroupTopologyRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.GroupID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyKey", "GroupId", version)
+		return dst, errLong("StreamsGroupTopologyRecordKey", "GroupID", version)
 	}
 	dst = AppendString(dst, m.GroupID)
 	return dst, nil
@@ -78,7 +78,7 @@ func (m *StreamsGroupTopologyRecordValue) ReadFrom(r *Reader, version int16) err
 		return errVersion("StreamsGroupTopologyValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -105,7 +105,7 @@ func (m *StreamsGroupTopologyRecordValue) readFrom(r *Reader, version int16) {
 	m.Subtopologies = sized(r, m.Subtopologies, r.arrayLen(true, false, 8))
 	for i := range m.Subtopologies {
 		m.Subtopologies[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -137,20 +137,20 @@ func (m *StreamsGroupTopologyRecordValueSubtopology) Reset() {
 func (m *StreamsGroupTopologyRecordValueSubtopology) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.SubtopologyID) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyValue.Subtopology", "SubtopologyId", version)
+		return dst, errLong("StreamsGroupTopologyRecordValueSubtopology", "SubtopologyID", version)
 	}
 	dst = AppendCompactString(dst, m.SubtopologyID)
 	dst = appendLen(dst, len(m.SourceTopics), true)
 	for _, v := range m.SourceTopics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupTopologyValue.Subtopology", "SourceTopics", version)
+			return dst, errLong("StreamsGroupTopologyRecordValueSubtopology", "SourceTopics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
 	dst = appendLen(dst, len(m.SourceTopicRegex), true)
 	for _, v := range m.SourceTopicRegex {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupTopologyValue.Subtopology", "SourceTopicRegex", version)
+			return dst, errLong("StreamsGroupTopologyRecordValueSubtopology", "SourceTopicRegex", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -163,7 +163,7 @@ func (m *StreamsGroupTopologyRecordValueSubtopology) appendTo(dst []byte, versio
 	dst = appendLen(dst, len(m.RepartitionSinkTopics), true)
 	for _, v := range m.RepartitionSinkTopics {
 		if len(v) > maxTextBytes {
-			return dst, errLong("StreamsGroupTopologyValue.Subtopology", "RepartitionSinkTopics", version)
+			return dst, errLong("StreamsGroupTopologyRecordValueSubtopology", "RepartitionSinkTopics", version)
 		}
 		dst = AppendCompactString(dst, v)
 	}
@@ -188,42 +188,42 @@ func (m *StreamsGroupTopologyRecordValueSubtopology) readFrom(r *Reader, version
 	m.SourceTopics = sized(r, m.SourceTopics, r.arrayLen(true, false, 1))
 	for i := range m.SourceTopics {
 		m.SourceTopics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.SourceTopicRegex = sized(r, m.SourceTopicRegex, r.arrayLen(true, false, 1))
 	for i := range m.SourceTopicRegex {
 		m.SourceTopicRegex[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.StateChangelogTopics = sized(r, m.StateChangelogTopics, r.arrayLen(true, false, 9))
 	for i := range m.StateChangelogTopics {
 		m.StateChangelogTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.RepartitionSinkTopics = sized(r, m.RepartitionSinkTopics, r.arrayLen(true, false, 1))
 	for i := range m.RepartitionSinkTopics {
 		m.RepartitionSinkTopics[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.RepartitionSourceTopics = sized(r, m.RepartitionSourceTopics, r.arrayLen(true, false, 9))
 	for i := range m.RepartitionSourceTopics {
 		m.RepartitionSourceTopics[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.CopartitionGroups = sized(r, m.CopartitionGroups, r.arrayLen(true, false, 4))
 	for i := range m.CopartitionGroups {
 		m.CopartitionGroups[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -249,7 +249,7 @@ func (m *StreamsGroupTopologyRecordValueTopicInfo) Reset() {
 func (m *StreamsGroupTopologyRecordValueTopicInfo) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyValue.TopicInfo", "Name", version)
+		return dst, errLong("StreamsGroupTopologyRecordValueTopicInfo", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt32(dst, m.Partitions)
@@ -271,7 +271,7 @@ func (m *StreamsGroupTopologyRecordValueTopicInfo) readFrom(r *Reader, version i
 	m.TopicConfigs = sized(r, m.TopicConfigs, r.arrayLen(true, false, 3))
 	for i := range m.TopicConfigs {
 		m.TopicConfigs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -292,11 +292,11 @@ func (m *StreamsGroupTopologyRecordValueTopicConfig) Reset() {
 
 func (m *StreamsGroupTopologyRecordValueTopicConfig) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Key) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyValue.TopicConfig", "key", version)
+		return dst, errLong("StreamsGroupTopologyRecordValueTopicConfig", "Key", version)
 	}
 	dst = AppendCompactString(dst, m.Key)
 	if len(m.Value) > maxTextBytes {
-		return dst, errLong("StreamsGroupTopologyValue.TopicConfig", "value", version)
+		return dst, errLong("StreamsGroupTopologyRecordValueTopicConfig", "Value", version)
 	}
 	dst = AppendCompactString(dst, m.Value)
 	dst = AppendNoTags(dst)

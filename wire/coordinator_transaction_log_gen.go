@@ -31,7 +31,7 @@ func (m *TransactionLogRecordKey) ReadFrom(r *Reader, version int16) error {
 		return errVersion("TransactionLogKey", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -41,7 +41,7 @@ func (m *TransactionLogRecordKey) Reset() {
 
 func (m *TransactionLogRecordKey) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.TransactionalID) > maxTextBytes {
-		return dst, errLong("TransactionLogKey", "TransactionalId", version)
+		return dst, errLong("TransactionLogRecordKey", "TransactionalID", version)
 	}
 	dst = AppendString(dst, m.TransactionalID)
 	return dst, nil
@@ -87,7 +87,7 @@ func (m *TransactionLogRecordValue) ReadFrom(r *Reader, version int16) error {
 		return errVersion("TransactionLogValue", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -106,18 +106,18 @@ func (m *TransactionLogRecordValue) Reset() {
 }
 
 func (m *TransactionLogRecordValue) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	var err error
 	dst = AppendInt64(dst, m.ProducerID)
-	if !(version == 1) && m.PreviousProducerID != -1 {
-		return dst, errAbsent("TransactionLogValue", "PreviousProducerId", version)
+	if !(version >= 1) && m.PreviousProducerID != -1 {
+		return dst, errAbsent("TransactionLogRecordValue", "PreviousProducerID", version)
 	}
-	if !(version == 1) && m.NextProducerID != -1 {
-		return dst, errAbsent("TransactionLogValue", "NextProducerId", version)
+	if !(version >= 1) && m.NextProducerID != -1 {
+		return dst, errAbsent("TransactionLogRecordValue", "NextProducerID", version)
 	}
 	dst = AppendInt16(dst, m.ProducerEpoch)
-	if !(version == 1) && m.NextProducerEpoch != -1 {
-		return dst, errAbsent("TransactionLogValue", "NextProducerEpoch", version)
+	if !(version >= 1) && m.NextProducerEpoch != -1 {
+		return dst, errAbsent("TransactionLogRecordValue", "NextProducerEpoch", version)
 	}
 	dst = AppendInt32(dst, m.TransactionTimeoutMs)
 	dst = AppendInt8(dst, m.TransactionStatus)
@@ -129,8 +129,8 @@ func (m *TransactionLogRecordValue) appendTo(dst []byte, version int16) ([]byte,
 	}
 	dst = AppendInt64(dst, m.TransactionLastUpdateTimestampMs)
 	dst = AppendInt64(dst, m.TransactionStartTimestampMs)
-	if !(version == 1) && m.ClientTransactionVersion != 0 {
-		return dst, errAbsent("TransactionLogValue", "ClientTransactionVersion", version)
+	if !(version >= 1) && m.ClientTransactionVersion != 0 {
+		return dst, errAbsent("TransactionLogRecordValue", "ClientTransactionVersion", version)
 	}
 	if flexible {
 		tags := uint32(0)
@@ -168,7 +168,7 @@ func (m *TransactionLogRecordValue) appendTo(dst []byte, version int16) ([]byte,
 }
 
 func (m *TransactionLogRecordValue) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.ProducerID = r.Int64()
 	m.PreviousProducerID = -1
 	m.NextProducerID = -1
@@ -183,7 +183,7 @@ func (m *TransactionLogRecordValue) readFrom(r *Reader, version int16) {
 	}
 	for i := range m.TransactionPartitions {
 		m.TransactionPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -191,7 +191,7 @@ func (m *TransactionLogRecordValue) readFrom(r *Reader, version int16) {
 	m.TransactionStartTimestampMs = r.Int64()
 	m.ClientTransactionVersion = 0
 	if flexible {
-		for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+		for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 			tag, size := r.tag()
 			switch tag {
 			case 0:
@@ -230,9 +230,9 @@ func (m *TransactionLogRecordValuePartitionsSchema) Reset() {
 }
 
 func (m *TransactionLogRecordValuePartitionsSchema) appendTo(dst []byte, version int16) ([]byte, error) {
-	flexible := version == 1
+	flexible := version >= 1
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("TransactionLogValue.PartitionsSchema", "Topic", version)
+		return dst, errLong("TransactionLogRecordValuePartitionsSchema", "Topic", version)
 	}
 	dst = appendText(dst, m.Topic, flexible)
 	dst = appendLen(dst, len(m.PartitionIDs), flexible)
@@ -246,7 +246,7 @@ func (m *TransactionLogRecordValuePartitionsSchema) appendTo(dst []byte, version
 }
 
 func (m *TransactionLogRecordValuePartitionsSchema) readFrom(r *Reader, version int16) {
-	flexible := version == 1
+	flexible := version >= 1
 	m.Topic = r.Text(flexible)
 	m.PartitionIDs = sized(r, m.PartitionIDs, r.arrayLen(flexible, false, 4))
 	for i := range m.PartitionIDs {

@@ -31,7 +31,7 @@ func (m *AbortedTxn) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AbortedTxn", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

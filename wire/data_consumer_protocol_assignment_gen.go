@@ -29,7 +29,7 @@ func (m *ConsumerProtocolAssignment) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ConsumerProtocolAssignment", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -54,7 +54,7 @@ func (m *ConsumerProtocolAssignment) readFrom(r *Reader, version int16) {
 	m.AssignedPartitions = sized(r, m.AssignedPartitions, r.arrayLen(false, false, 6))
 	for i := range m.AssignedPartitions {
 		m.AssignedPartitions[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -75,7 +75,7 @@ func (m *ConsumerProtocolAssignmentTopicPartition) Reset() {
 
 func (m *ConsumerProtocolAssignmentTopicPartition) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("ConsumerProtocolAssignment.TopicPartition", "Topic", version)
+		return dst, errLong("ConsumerProtocolAssignmentTopicPartition", "Topic", version)
 	}
 	dst = AppendString(dst, m.Topic)
 	dst = appendLen(dst, len(m.Partitions), false)

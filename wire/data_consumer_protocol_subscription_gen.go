@@ -32,7 +32,7 @@ func (m *ConsumerProtocolSubscription) ReadFrom(r *Reader, version int16) error 
 		return errVersion("ConsumerProtocolSubscription", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -65,9 +65,9 @@ func (m *ConsumerProtocolSubscription) appendTo(dst []byte, version int16) ([]by
 	if version >= 2 {
 		dst = AppendInt32(dst, m.GenerationID)
 	}
-	if version == 3 {
+	if version >= 3 {
 		if m.RackID != nil && len(*m.RackID) > maxTextBytes {
-			return dst, errLong("ConsumerProtocolSubscription", "RackId", version)
+			return dst, errLong("ConsumerProtocolSubscription", "RackID", version)
 		}
 		dst = AppendNullableString(dst, m.RackID)
 	}
@@ -78,7 +78,7 @@ func (m *ConsumerProtocolSubscription) readFrom(r *Reader, version int16) {
 	m.Topics = sized(r, m.Topics, r.arrayLen(false, false, 2))
 	for i := range m.Topics {
 		m.Topics[i] = r.Text(false)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -87,7 +87,7 @@ func (m *ConsumerProtocolSubscription) readFrom(r *Reader, version int16) {
 		m.OwnedPartitions = sized(r, m.OwnedPartitions, r.arrayLen(false, false, 6))
 		for i := range m.OwnedPartitions {
 			m.OwnedPartitions[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}
@@ -99,7 +99,7 @@ func (m *ConsumerProtocolSubscription) readFrom(r *Reader, version int16) {
 	} else {
 		m.GenerationID = -1
 	}
-	if version == 3 {
+	if version >= 3 {
 		m.RackID = r.textPtr(false, true)
 	} else {
 		m.RackID = nil
@@ -120,7 +120,7 @@ func (m *ConsumerProtocolSubscriptionTopicPartition) Reset() {
 
 func (m *ConsumerProtocolSubscriptionTopicPartition) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Topic) > maxTextBytes {
-		return dst, errLong("ConsumerProtocolSubscription.TopicPartition", "Topic", version)
+		return dst, errLong("ConsumerProtocolSubscriptionTopicPartition", "Topic", version)
 	}
 	dst = AppendString(dst, m.Topic)
 	dst = appendLen(dst, len(m.Partitions), false)

@@ -28,7 +28,7 @@ func (m *ControlRecordTypeSchema) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ControlRecordTypeSchema", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

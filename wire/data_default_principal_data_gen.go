@@ -30,7 +30,7 @@ func (m *DefaultPrincipalData) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DefaultPrincipalData", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

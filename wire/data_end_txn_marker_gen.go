@@ -28,7 +28,7 @@ func (m *EndTxnMarker) ReadFrom(r *Reader, version int16) error {
 		return errVersion("EndTxnMarker", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

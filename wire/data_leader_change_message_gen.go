@@ -31,7 +31,7 @@ func (m *LeaderChangeMessage) ReadFrom(r *Reader, version int16) error {
 		return errVersion("LeaderChangeMessage", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -68,14 +68,14 @@ func (m *LeaderChangeMessage) readFrom(r *Reader, version int16) {
 	m.Voters = sized(r, m.Voters, r.arrayLen(true, false, 5))
 	for i := range m.Voters {
 		m.Voters[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.GrantingVoters = sized(r, m.GrantingVoters, r.arrayLen(true, false, 5))
 	for i := range m.GrantingVoters {
 		m.GrantingVoters[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -96,10 +96,10 @@ func (m *LeaderChangeMessageVoter) Reset() {
 
 func (m *LeaderChangeMessageVoter) appendTo(dst []byte, version int16) ([]byte, error) {
 	dst = AppendInt32(dst, m.VoterID)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendUUID(dst, m.VoterDirectoryID)
 	} else if m.VoterDirectoryID != (UUID{}) {
-		return dst, errAbsent("LeaderChangeMessage.Voter", "VoterDirectoryId", version)
+		return dst, errAbsent("LeaderChangeMessageVoter", "VoterDirectoryID", version)
 	}
 	dst = AppendNoTags(dst)
 	return dst, nil
@@ -107,7 +107,7 @@ func (m *LeaderChangeMessageVoter) appendTo(dst []byte, version int16) ([]byte, 
 
 func (m *LeaderChangeMessageVoter) readFrom(r *Reader, version int16) {
 	m.VoterID = r.Int32()
-	if version == 1 {
+	if version >= 1 {
 		m.VoterDirectoryID = r.UUID()
 	} else {
 		m.VoterDirectoryID = UUID{}

@@ -29,7 +29,7 @@ func (m *ProducerSnapshot) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ProducerSnapshot", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -55,7 +55,7 @@ func (m *ProducerSnapshot) readFrom(r *Reader, version int16) {
 	m.ProducerEntries = sized(r, m.ProducerEntries, r.arrayLen(false, false, 46))
 	for i := range m.ProducerEntries {
 		m.ProducerEntries[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

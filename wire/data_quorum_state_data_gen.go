@@ -34,7 +34,7 @@ func (m *QuorumStateData) ReadFrom(r *Reader, version int16) error {
 		return errVersion("QuorumStateData", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -50,28 +50,28 @@ func (m *QuorumStateData) Reset() {
 
 func (m *QuorumStateData) appendTo(dst []byte, version int16) ([]byte, error) {
 	var err error
-	if version == 0 {
+	if version <= 0 {
 		if len(m.ClusterID) > maxTextBytes {
-			return dst, errLong("QuorumStateData", "ClusterId", version)
+			return dst, errLong("QuorumStateData", "ClusterID", version)
 		}
 		dst = AppendCompactString(dst, m.ClusterID)
 	} else if m.ClusterID != "" {
-		return dst, errAbsent("QuorumStateData", "ClusterId", version)
+		return dst, errAbsent("QuorumStateData", "ClusterID", version)
 	}
 	dst = AppendInt32(dst, m.LeaderID)
 	dst = AppendInt32(dst, m.LeaderEpoch)
 	dst = AppendInt32(dst, m.VotedID)
-	if version == 1 {
+	if version >= 1 {
 		dst = AppendUUID(dst, m.VotedDirectoryID)
 	} else if m.VotedDirectoryID != (UUID{}) {
-		return dst, errAbsent("QuorumStateData", "VotedDirectoryId", version)
+		return dst, errAbsent("QuorumStateData", "VotedDirectoryID", version)
 	}
-	if version == 0 {
+	if version <= 0 {
 		dst = AppendInt64(dst, m.AppliedOffset)
 	} else if m.AppliedOffset != 0 {
 		return dst, errAbsent("QuorumStateData", "AppliedOffset", version)
 	}
-	if version == 0 {
+	if version <= 0 {
 		dst = appendLen(dst, sliceLen(m.CurrentVoters), true)
 		for i := range m.CurrentVoters {
 			if dst, err = m.CurrentVoters[i].appendTo(dst, version); err != nil {
@@ -86,7 +86,7 @@ func (m *QuorumStateData) appendTo(dst []byte, version int16) ([]byte, error) {
 }
 
 func (m *QuorumStateData) readFrom(r *Reader, version int16) {
-	if version == 0 {
+	if version <= 0 {
 		m.ClusterID = r.Text(true)
 	} else {
 		m.ClusterID = ""
@@ -94,17 +94,17 @@ func (m *QuorumStateData) readFrom(r *Reader, version int16) {
 	m.LeaderID = r.Int32()
 	m.LeaderEpoch = r.Int32()
 	m.VotedID = r.Int32()
-	if version == 1 {
+	if version >= 1 {
 		m.VotedDirectoryID = r.UUID()
 	} else {
 		m.VotedDirectoryID = UUID{}
 	}
-	if version == 0 {
+	if version <= 0 {
 		m.AppliedOffset = r.Int64()
 	} else {
 		m.AppliedOffset = 0
 	}
-	if version == 0 {
+	if version <= 0 {
 		if n := r.arrayLen(true, true, 5); n < 0 {
 			m.CurrentVoters = nil
 		} else {
@@ -112,7 +112,7 @@ func (m *QuorumStateData) readFrom(r *Reader, version int16) {
 		}
 		for i := range m.CurrentVoters {
 			m.CurrentVoters[i].readFrom(r, version)
-			if r.err != nil {
+			if r.failed() {
 				return
 			}
 		}

@@ -38,7 +38,7 @@ func (m *RemoteLogSegmentMetadataRecord) ReadFrom(r *Reader, version int16) erro
 		return errVersion("RemoteLogSegmentMetadataRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -97,7 +97,7 @@ func (m *RemoteLogSegmentMetadataRecord) readFrom(r *Reader, version int16) {
 	m.SegmentLeaderEpochs = sized(r, m.SegmentLeaderEpochs, r.arrayLen(true, false, 13))
 	for i := range m.SegmentLeaderEpochs {
 		m.SegmentLeaderEpochs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -105,7 +105,7 @@ func (m *RemoteLogSegmentMetadataRecord) readFrom(r *Reader, version int16) {
 	m.CustomMetadata = r.blob(true, true)
 	m.RemoteLogSegmentState = r.Int8()
 	m.TxnIndexEmpty = false
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -162,7 +162,7 @@ func (m *RemoteLogSegmentMetadataRecordTopicIDPartitionEntry) Reset() {
 
 func (m *RemoteLogSegmentMetadataRecordTopicIDPartitionEntry) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("RemoteLogSegmentMetadataRecord.TopicIdPartitionEntry", "Name", version)
+		return dst, errLong("RemoteLogSegmentMetadataRecordTopicIDPartitionEntry", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendUUID(dst, m.ID)

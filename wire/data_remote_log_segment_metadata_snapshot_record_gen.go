@@ -38,7 +38,7 @@ func (m *RemoteLogSegmentMetadataSnapshotRecord) ReadFrom(r *Reader, version int
 		return errVersion("RemoteLogSegmentMetadataSnapshotRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -95,7 +95,7 @@ func (m *RemoteLogSegmentMetadataSnapshotRecord) readFrom(r *Reader, version int
 	m.SegmentLeaderEpochs = sized(r, m.SegmentLeaderEpochs, r.arrayLen(true, false, 13))
 	for i := range m.SegmentLeaderEpochs {
 		m.SegmentLeaderEpochs[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -103,7 +103,7 @@ func (m *RemoteLogSegmentMetadataSnapshotRecord) readFrom(r *Reader, version int
 	m.CustomMetadata = r.blob(true, true)
 	m.RemoteLogSegmentState = r.Int8()
 	m.TxnIndexEmpty = false
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

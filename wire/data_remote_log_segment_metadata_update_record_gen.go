@@ -32,7 +32,7 @@ func (m *RemoteLogSegmentMetadataUpdateRecord) ReadFrom(r *Reader, version int16
 		return errVersion("RemoteLogSegmentMetadataUpdateRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -110,7 +110,7 @@ func (m *RemoteLogSegmentMetadataUpdateRecordTopicIDPartitionEntry) Reset() {
 
 func (m *RemoteLogSegmentMetadataUpdateRecordTopicIDPartitionEntry) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("RemoteLogSegmentMetadataUpdateRecord.TopicIdPartitionEntry", "Name", version)
+		return dst, errLong("RemoteLogSegmentMetadataUpdateRecordTopicIDPartitionEntry", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendUUID(dst, m.ID)

@@ -31,7 +31,7 @@ func (m *RemotePartitionDeleteMetadataRecord) ReadFrom(r *Reader, version int16)
 		return errVersion("RemotePartitionDeleteMetadataRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -78,7 +78,7 @@ func (m *RemotePartitionDeleteMetadataRecordTopicIDPartitionEntry) Reset() {
 
 func (m *RemotePartitionDeleteMetadataRecordTopicIDPartitionEntry) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("RemotePartitionDeleteMetadataRecord.TopicIdPartitionEntry", "Name", version)
+		return dst, errLong("RemotePartitionDeleteMetadataRecordTopicIDPartitionEntry", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendUUID(dst, m.ID)

@@ -28,7 +28,7 @@ func (m *SnapshotFooterRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("SnapshotFooterRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

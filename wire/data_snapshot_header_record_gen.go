@@ -29,7 +29,7 @@ func (m *SnapshotHeaderRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("SnapshotHeaderRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

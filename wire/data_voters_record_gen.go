@@ -29,7 +29,7 @@ func (m *VotersRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("VotersRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -56,7 +56,7 @@ func (m *VotersRecord) readFrom(r *Reader, version int16) {
 	m.Voters = sized(r, m.Voters, r.arrayLen(true, false, 27))
 	for i := range m.Voters {
 		m.Voters[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -102,7 +102,7 @@ func (m *VotersRecordVoter) readFrom(r *Reader, version int16) {
 	m.Endpoints = sized(r, m.Endpoints, r.arrayLen(true, false, 5))
 	for i := range m.Endpoints {
 		m.Endpoints[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -126,11 +126,11 @@ func (m *VotersRecordEndpoint) Reset() {
 
 func (m *VotersRecordEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("VotersRecord.Endpoint", "Name", version)
+		return dst, errLong("VotersRecordEndpoint", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("VotersRecord.Endpoint", "Host", version)
+		return dst, errLong("VotersRecordEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)

@@ -28,8 +28,8 @@ func flexibleHeader(key Key, version int16) (flexible, known bool) {
 // and the header holds what was read until then.
 func ReadRequestHeader(r *Reader) (RequestHeader, error) {
 	h := RequestHeader{Key: Key(r.Int16()), Version: r.Int16(), CorrelationID: r.Int32()}
-	if r.err != nil {
-		return h, r.err
+	if r.failed() {
+		return h, r.Err()
 	}
 	flexible, known := flexibleHeader(h.Key, h.Version)
 	if !known || h.Version < 0 {
@@ -39,7 +39,7 @@ func ReadRequestHeader(r *Reader) (RequestHeader, error) {
 	if flexible {
 		r.SkipTags()
 	}
-	return h, r.err
+	return h, r.Err()
 }
 
 // AppendRequestHeader appends h, version 1 or 2 as its key and version demand.
@@ -80,7 +80,7 @@ func ReadResponseHeader(r *Reader, key Key, version int16) (correlationID int32,
 	if responseTags(key, version) {
 		r.SkipTags()
 	}
-	return correlationID, r.err
+	return correlationID, r.Err()
 }
 
 // FrameSizeBytes is the length of the size before a frame: an int32 that counts

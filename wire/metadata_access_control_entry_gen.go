@@ -40,7 +40,7 @@ func (m *AccessControlEntryRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("AccessControlEntryRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -33,7 +33,7 @@ func (m *BeginTransactionRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("BeginTransactionRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -61,7 +61,7 @@ func (m *BeginTransactionRecord) appendTo(dst []byte, version int16) ([]byte, er
 
 func (m *BeginTransactionRecord) readFrom(r *Reader, version int16) {
 	m.Name = nil
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:

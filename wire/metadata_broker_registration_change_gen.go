@@ -38,7 +38,7 @@ func (m *BrokerRegistrationChangeRecord) ReadFrom(r *Reader, version int16) erro
 		return errVersion("BrokerRegistrationChangeRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -60,7 +60,7 @@ func (m *BrokerRegistrationChangeRecord) appendTo(dst []byte, version int16) ([]
 	if !(version >= 2) && len(m.LogDirs) != 0 {
 		return dst, errAbsent("BrokerRegistrationChangeRecord", "LogDirs", version)
 	}
-	if !(version == 3) && m.CordonedLogDirs != nil {
+	if !(version >= 3) && m.CordonedLogDirs != nil {
 		return dst, errAbsent("BrokerRegistrationChangeRecord", "CordonedLogDirs", version)
 	}
 	tags := uint32(0)
@@ -73,7 +73,7 @@ func (m *BrokerRegistrationChangeRecord) appendTo(dst []byte, version int16) ([]
 	if version >= 2 && len(m.LogDirs) != 0 {
 		tags++
 	}
-	if version == 3 && m.CordonedLogDirs != nil {
+	if version >= 3 && m.CordonedLogDirs != nil {
 		tags++
 	}
 	dst = AppendUvarint(dst, tags)
@@ -94,7 +94,7 @@ func (m *BrokerRegistrationChangeRecord) appendTo(dst []byte, version int16) ([]
 		}
 		dst = closeTag(dst, start)
 	}
-	if version == 3 && m.CordonedLogDirs != nil {
+	if version >= 3 && m.CordonedLogDirs != nil {
 		dst = openTag(dst, 3)
 		start := len(dst)
 		dst = appendLen(dst, sliceLen(m.CordonedLogDirs), true)
@@ -113,7 +113,7 @@ func (m *BrokerRegistrationChangeRecord) readFrom(r *Reader, version int16) {
 	m.InControlledShutdown = 0
 	m.LogDirs = m.LogDirs[:0]
 	m.CordonedLogDirs = nil
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -140,7 +140,7 @@ func (m *BrokerRegistrationChangeRecord) readFrom(r *Reader, version int16) {
 			}
 			r.leave(end)
 		case 3:
-			if !(version == 3) {
+			if !(version >= 3) {
 				r.fail("tag that the version lacks")
 				return
 			}

@@ -31,7 +31,7 @@ func (m *ClearElrRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ClearElrRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

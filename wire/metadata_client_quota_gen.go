@@ -34,7 +34,7 @@ func (m *ClientQuotaRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ClientQuotaRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -67,7 +67,7 @@ func (m *ClientQuotaRecord) readFrom(r *Reader, version int16) {
 	m.Entity = sized(r, m.Entity, r.arrayLen(true, false, 3))
 	for i := range m.Entity {
 		m.Entity[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -91,11 +91,11 @@ func (m *ClientQuotaRecordEntityData) Reset() {
 
 func (m *ClientQuotaRecordEntityData) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.EntityType) > maxTextBytes {
-		return dst, errLong("ClientQuotaRecord.EntityData", "EntityType", version)
+		return dst, errLong("ClientQuotaRecordEntityData", "EntityType", version)
 	}
 	dst = AppendCompactString(dst, m.EntityType)
 	if m.EntityName != nil && len(*m.EntityName) > maxTextBytes {
-		return dst, errLong("ClientQuotaRecord.EntityData", "EntityName", version)
+		return dst, errLong("ClientQuotaRecordEntityData", "EntityName", version)
 	}
 	dst = AppendCompactNullableString(dst, m.EntityName)
 	dst = AppendNoTags(dst)

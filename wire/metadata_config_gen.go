@@ -34,7 +34,7 @@ func (m *ConfigRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ConfigRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -39,7 +39,7 @@ func (m *DelegationTokenRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("DelegationTokenRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -73,7 +73,7 @@ func (m *DelegationTokenRecord) appendTo(dst []byte, version int16) ([]byte, err
 	dst = AppendInt64(dst, m.MaxTimestamp)
 	dst = AppendInt64(dst, m.ExpirationTimestamp)
 	if len(m.TokenID) > maxTextBytes {
-		return dst, errLong("DelegationTokenRecord", "TokenId", version)
+		return dst, errLong("DelegationTokenRecord", "TokenID", version)
 	}
 	dst = AppendCompactString(dst, m.TokenID)
 	dst = AppendNoTags(dst)
@@ -86,7 +86,7 @@ func (m *DelegationTokenRecord) readFrom(r *Reader, version int16) {
 	m.Renewers = sized(r, m.Renewers, r.arrayLen(true, false, 1))
 	for i := range m.Renewers {
 		m.Renewers[i] = r.Text(true)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}

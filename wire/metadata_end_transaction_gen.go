@@ -30,7 +30,7 @@ func (m *EndTransactionRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("EndTransactionRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

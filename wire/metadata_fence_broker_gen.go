@@ -32,7 +32,7 @@ func (m *FenceBrokerRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("FenceBrokerRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

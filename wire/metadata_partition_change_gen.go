@@ -43,7 +43,7 @@ func (m *PartitionChangeRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("PartitionChangeRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -67,10 +67,10 @@ func (m *PartitionChangeRecord) appendTo(dst []byte, version int16) ([]byte, err
 	if !(version >= 1) && m.Directories != nil {
 		return dst, errAbsent("PartitionChangeRecord", "Directories", version)
 	}
-	if !(version == 2) && m.EligibleLeaderReplicas != nil {
+	if !(version >= 2) && m.EligibleLeaderReplicas != nil {
 		return dst, errAbsent("PartitionChangeRecord", "EligibleLeaderReplicas", version)
 	}
-	if !(version == 2) && m.LastKnownElr != nil {
+	if !(version >= 2) && m.LastKnownElr != nil {
 		return dst, errAbsent("PartitionChangeRecord", "LastKnownElr", version)
 	}
 	tags := uint32(0)
@@ -92,10 +92,10 @@ func (m *PartitionChangeRecord) appendTo(dst []byte, version int16) ([]byte, err
 	if m.LeaderRecoveryState != -1 {
 		tags++
 	}
-	if version == 2 && m.EligibleLeaderReplicas != nil {
+	if version >= 2 && m.EligibleLeaderReplicas != nil {
 		tags++
 	}
-	if version == 2 && m.LastKnownElr != nil {
+	if version >= 2 && m.LastKnownElr != nil {
 		tags++
 	}
 	if version >= 1 && m.Directories != nil {
@@ -146,7 +146,7 @@ func (m *PartitionChangeRecord) appendTo(dst []byte, version int16) ([]byte, err
 		dst = AppendTag(dst, 5, 1)
 		dst = AppendInt8(dst, m.LeaderRecoveryState)
 	}
-	if version == 2 && m.EligibleLeaderReplicas != nil {
+	if version >= 2 && m.EligibleLeaderReplicas != nil {
 		dst = openTag(dst, 6)
 		start := len(dst)
 		dst = appendLen(dst, sliceLen(m.EligibleLeaderReplicas), true)
@@ -155,7 +155,7 @@ func (m *PartitionChangeRecord) appendTo(dst []byte, version int16) ([]byte, err
 		}
 		dst = closeTag(dst, start)
 	}
-	if version == 2 && m.LastKnownElr != nil {
+	if version >= 2 && m.LastKnownElr != nil {
 		dst = openTag(dst, 7)
 		start := len(dst)
 		dst = appendLen(dst, sliceLen(m.LastKnownElr), true)
@@ -188,7 +188,7 @@ func (m *PartitionChangeRecord) readFrom(r *Reader, version int16) {
 	m.Directories = nil
 	m.EligibleLeaderReplicas = nil
 	m.LastKnownElr = nil
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -244,7 +244,7 @@ func (m *PartitionChangeRecord) readFrom(r *Reader, version int16) {
 			m.LeaderRecoveryState = r.Int8()
 			r.leave(end)
 		case 6:
-			if !(version == 2) {
+			if !(version >= 2) {
 				r.fail("tag that the version lacks")
 				return
 			}
@@ -259,7 +259,7 @@ func (m *PartitionChangeRecord) readFrom(r *Reader, version int16) {
 			}
 			r.leave(end)
 		case 7:
-			if !(version == 2) {
+			if !(version >= 2) {
 				r.fail("tag that the version lacks")
 				return
 			}

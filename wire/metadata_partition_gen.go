@@ -43,7 +43,7 @@ func (m *PartitionRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("PartitionRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -93,20 +93,20 @@ func (m *PartitionRecord) appendTo(dst []byte, version int16) ([]byte, error) {
 	} else if len(m.Directories) != 0 {
 		return dst, errAbsent("PartitionRecord", "Directories", version)
 	}
-	if !(version == 2) && m.EligibleLeaderReplicas != nil {
+	if !(version >= 2) && m.EligibleLeaderReplicas != nil {
 		return dst, errAbsent("PartitionRecord", "EligibleLeaderReplicas", version)
 	}
-	if !(version == 2) && m.LastKnownElr != nil {
+	if !(version >= 2) && m.LastKnownElr != nil {
 		return dst, errAbsent("PartitionRecord", "LastKnownElr", version)
 	}
 	tags := uint32(0)
 	if m.LeaderRecoveryState != 0 {
 		tags++
 	}
-	if version == 2 && m.EligibleLeaderReplicas != nil {
+	if version >= 2 && m.EligibleLeaderReplicas != nil {
 		tags++
 	}
-	if version == 2 && m.LastKnownElr != nil {
+	if version >= 2 && m.LastKnownElr != nil {
 		tags++
 	}
 	dst = AppendUvarint(dst, tags)
@@ -114,7 +114,7 @@ func (m *PartitionRecord) appendTo(dst []byte, version int16) ([]byte, error) {
 		dst = AppendTag(dst, 0, 1)
 		dst = AppendInt8(dst, m.LeaderRecoveryState)
 	}
-	if version == 2 && m.EligibleLeaderReplicas != nil {
+	if version >= 2 && m.EligibleLeaderReplicas != nil {
 		dst = openTag(dst, 1)
 		start := len(dst)
 		dst = appendLen(dst, sliceLen(m.EligibleLeaderReplicas), true)
@@ -123,7 +123,7 @@ func (m *PartitionRecord) appendTo(dst []byte, version int16) ([]byte, error) {
 		}
 		dst = closeTag(dst, start)
 	}
-	if version == 2 && m.LastKnownElr != nil {
+	if version >= 2 && m.LastKnownElr != nil {
 		dst = openTag(dst, 2)
 		start := len(dst)
 		dst = appendLen(dst, sliceLen(m.LastKnownElr), true)
@@ -168,7 +168,7 @@ func (m *PartitionRecord) readFrom(r *Reader, version int16) {
 	}
 	m.EligibleLeaderReplicas = nil
 	m.LastKnownElr = nil
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -176,7 +176,7 @@ func (m *PartitionRecord) readFrom(r *Reader, version int16) {
 			m.LeaderRecoveryState = r.Int8()
 			r.leave(end)
 		case 1:
-			if !(version == 2) {
+			if !(version >= 2) {
 				r.fail("tag that the version lacks")
 				return
 			}
@@ -191,7 +191,7 @@ func (m *PartitionRecord) readFrom(r *Reader, version int16) {
 			}
 			r.leave(end)
 		case 2:
-			if !(version == 2) {
+			if !(version >= 2) {
 				r.fail("tag that the version lacks")
 				return
 			}

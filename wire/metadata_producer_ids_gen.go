@@ -33,7 +33,7 @@ func (m *ProducerIDsRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ProducerIdsRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -41,7 +41,7 @@ func (m *RegisterBrokerRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("RegisterBrokerRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -94,14 +94,14 @@ func (m *RegisterBrokerRecord) appendTo(dst []byte, version int16) ([]byte, erro
 	if !(version >= 3) && len(m.LogDirs) != 0 {
 		return dst, errAbsent("RegisterBrokerRecord", "LogDirs", version)
 	}
-	if !(version == 4) && m.CordonedLogDirs != nil {
+	if !(version >= 4) && m.CordonedLogDirs != nil {
 		return dst, errAbsent("RegisterBrokerRecord", "CordonedLogDirs", version)
 	}
 	tags := uint32(0)
 	if version >= 3 && len(m.LogDirs) != 0 {
 		tags++
 	}
-	if version == 4 && m.CordonedLogDirs != nil {
+	if version >= 4 && m.CordonedLogDirs != nil {
 		tags++
 	}
 	dst = AppendUvarint(dst, tags)
@@ -114,7 +114,7 @@ func (m *RegisterBrokerRecord) appendTo(dst []byte, version int16) ([]byte, erro
 		}
 		dst = closeTag(dst, start)
 	}
-	if version == 4 && m.CordonedLogDirs != nil {
+	if version >= 4 && m.CordonedLogDirs != nil {
 		dst = openTag(dst, 1)
 		start := len(dst)
 		dst = appendLen(dst, sliceLen(m.CordonedLogDirs), true)
@@ -138,14 +138,14 @@ func (m *RegisterBrokerRecord) readFrom(r *Reader, version int16) {
 	m.EndPoints = sized(r, m.EndPoints, r.arrayLen(true, false, 7))
 	for i := range m.EndPoints {
 		m.EndPoints[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Features = sized(r, m.Features, r.arrayLen(true, false, 6))
 	for i := range m.Features {
 		m.Features[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -158,7 +158,7 @@ func (m *RegisterBrokerRecord) readFrom(r *Reader, version int16) {
 	}
 	m.LogDirs = m.LogDirs[:0]
 	m.CordonedLogDirs = nil
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		tag, size := r.tag()
 		switch tag {
 		case 0:
@@ -173,7 +173,7 @@ func (m *RegisterBrokerRecord) readFrom(r *Reader, version int16) {
 			}
 			r.leave(end)
 		case 1:
-			if !(version == 4) {
+			if !(version >= 4) {
 				r.fail("tag that the version lacks")
 				return
 			}
@@ -211,11 +211,11 @@ func (m *RegisterBrokerRecordBrokerEndpoint) Reset() {
 
 func (m *RegisterBrokerRecordBrokerEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("RegisterBrokerRecord.BrokerEndpoint", "Name", version)
+		return dst, errLong("RegisterBrokerRecordBrokerEndpoint", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("RegisterBrokerRecord.BrokerEndpoint", "Host", version)
+		return dst, errLong("RegisterBrokerRecordBrokerEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -248,7 +248,7 @@ func (m *RegisterBrokerRecordBrokerFeature) Reset() {
 
 func (m *RegisterBrokerRecordBrokerFeature) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("RegisterBrokerRecord.BrokerFeature", "Name", version)
+		return dst, errLong("RegisterBrokerRecordBrokerFeature", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt16(dst, m.MinSupportedVersion)

@@ -37,7 +37,7 @@ func (m *RegisterControllerRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("RegisterControllerRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -77,14 +77,14 @@ func (m *RegisterControllerRecord) readFrom(r *Reader, version int16) {
 	m.EndPoints = sized(r, m.EndPoints, r.arrayLen(true, false, 7))
 	for i := range m.EndPoints {
 		m.EndPoints[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
 	m.Features = sized(r, m.Features, r.arrayLen(true, false, 6))
 	for i := range m.Features {
 		m.Features[i].readFrom(r, version)
-		if r.err != nil {
+		if r.failed() {
 			return
 		}
 	}
@@ -109,11 +109,11 @@ func (m *RegisterControllerRecordControllerEndpoint) Reset() {
 
 func (m *RegisterControllerRecordControllerEndpoint) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("RegisterControllerRecord.ControllerEndpoint", "Name", version)
+		return dst, errLong("RegisterControllerRecordControllerEndpoint", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	if len(m.Host) > maxTextBytes {
-		return dst, errLong("RegisterControllerRecord.ControllerEndpoint", "Host", version)
+		return dst, errLong("RegisterControllerRecordControllerEndpoint", "Host", version)
 	}
 	dst = AppendCompactString(dst, m.Host)
 	dst = AppendUint16(dst, m.Port)
@@ -146,7 +146,7 @@ func (m *RegisterControllerRecordControllerFeature) Reset() {
 
 func (m *RegisterControllerRecordControllerFeature) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.Name) > maxTextBytes {
-		return dst, errLong("RegisterControllerRecord.ControllerFeature", "Name", version)
+		return dst, errLong("RegisterControllerRecordControllerFeature", "Name", version)
 	}
 	dst = AppendCompactString(dst, m.Name)
 	dst = AppendInt16(dst, m.MinSupportedVersion)

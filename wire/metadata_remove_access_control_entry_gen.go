@@ -33,7 +33,7 @@ func (m *RemoveAccessControlEntryRecord) ReadFrom(r *Reader, version int16) erro
 		return errVersion("RemoveAccessControlEntryRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

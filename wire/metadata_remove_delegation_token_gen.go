@@ -33,7 +33,7 @@ func (m *RemoveDelegationTokenRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("RemoveDelegationTokenRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].
@@ -43,7 +43,7 @@ func (m *RemoveDelegationTokenRecord) Reset() {
 
 func (m *RemoveDelegationTokenRecord) appendTo(dst []byte, version int16) ([]byte, error) {
 	if len(m.TokenID) > maxTextBytes {
-		return dst, errLong("RemoveDelegationTokenRecord", "TokenId", version)
+		return dst, errLong("RemoveDelegationTokenRecord", "TokenID", version)
 	}
 	dst = AppendCompactString(dst, m.TokenID)
 	dst = AppendNoTags(dst)

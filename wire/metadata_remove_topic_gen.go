@@ -31,7 +31,7 @@ func (m *RemoveTopicRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("RemoveTopicRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -34,7 +34,7 @@ func (m *RemoveUserScramCredentialRecord) ReadFrom(r *Reader, version int16) err
 		return errVersion("RemoveUserScramCredentialRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

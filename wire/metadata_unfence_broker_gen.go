@@ -32,7 +32,7 @@ func (m *UnfenceBrokerRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UnfenceBrokerRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

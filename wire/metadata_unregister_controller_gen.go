@@ -33,7 +33,7 @@ func (m *UnregisterControllerRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UnregisterControllerRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

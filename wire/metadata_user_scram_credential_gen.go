@@ -38,7 +38,7 @@ func (m *UserScramCredentialRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("UserScramCredentialRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

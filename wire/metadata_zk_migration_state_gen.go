@@ -33,7 +33,7 @@ func (m *ZkMigrationStateRecord) ReadFrom(r *Reader, version int16) error {
 		return errVersion("ZkMigrationStateRecord", version)
 	}
 	m.readFrom(r, version)
-	return r.err
+	return r.Err()
 }
 
 // Reset implements [Message].

@@ -41,7 +41,7 @@ var ErrVersion = errors.New("wire: unsupported version")
 // MalformedError says what is wrong with a frame, and where.
 type MalformedError struct {
 	Offset  int    // bytes from the start of the frame
-	Problem string // lower case, no value from the frame
+	Problem string // lower case, never a value from the frame
 }
 
 func (e *MalformedError) Error() string {
@@ -61,7 +61,10 @@ type Reader struct {
 	buf    []byte
 	pos    int
 	budget int
-	err    error
+	// problem is what is wrong with the frame at pos, "" as long as nothing is.
+	// It becomes an error when somebody asks, so that the code that every read
+	// inlines stays small.
+	problem string
 	// texts is the unused rest of a block of textBlock string headers that
 	// nullable strings point into: one allocation for many.
 	texts     []string
@@ -81,8 +84,15 @@ func (r *Reader) Reset(frame []byte) {
 	*r = Reader{buf: frame[:len(frame):len(frame)], budget: budgetFactor*len(frame) + budgetBase}
 }
 
-// Err returns the first error, or nil.
-func (r *Reader) Err() error { return r.err }
+// Err returns the first error, a *MalformedError, or nil.
+func (r *Reader) Err() error {
+	if r.problem == "" {
+		return nil
+	}
+	return &MalformedError{Offset: r.pos, Problem: r.problem}
+}
+
+func (r *Reader) failed() bool { return r.problem != "" }
 
 // Remaining returns the number of unread bytes. After an error it is 0.
 func (r *Reader) Remaining() int { return len(r.buf) - r.pos }
@@ -92,13 +102,13 @@ func (r *Reader) Offset() int { return r.pos }
 
 // fail keeps the first error and leaves nothing to read.
 func (r *Reader) fail(problem string) {
-	if r.err == nil {
-		r.err = &MalformedError{Offset: r.pos, Problem: problem}
+	if r.problem == "" {
+		r.problem = problem
 	}
 	r.buf = r.buf[:r.pos]
 }
 
-// short is fail for the commonest reason, apart so that callers inline.
+// short is fail for the commonest reason.
 func (r *Reader) short() { r.fail("frame ends too early") }
 
 // charge takes n bytes from the allocation budget.
@@ -234,7 +244,7 @@ func (r *Reader) textLen(compact bool) int {
 	} else {
 		n = int(r.Int16())
 	}
-	if r.err != nil {
+	if r.failed() {
 		return -1
 	}
 	if n > maxTextBytes {
@@ -280,7 +290,7 @@ func (r *Reader) textPtr(compact, nullable bool) *string {
 // belong to one frame, so that a kept pointer pins no other frame.
 func (r *Reader) newText() *string {
 	const size = int(unsafe.Sizeof(""))
-	if r.err != nil || !r.charge(size) {
+	if r.failed() || !r.charge(size) {
 		return nil
 	}
 	if len(r.texts) == 0 {
@@ -325,7 +335,7 @@ func (r *Reader) arrayLen(compact, nullable bool, least int) int {
 		n = int(r.Int32())
 	}
 	switch {
-	case r.err != nil:
+	case r.failed():
 		return 0
 	case n < 0 && nullable:
 		return -1
@@ -407,7 +417,7 @@ func (r *Reader) enter(size int) (end int) {
 
 // leave undoes enter, after all of the bytes have been read.
 func (r *Reader) leave(end int) {
-	if r.err != nil {
+	if r.failed() {
 		return
 	}
 	if r.Remaining() != 0 {
@@ -422,7 +432,7 @@ func (r *Reader) skip(n int) { r.take(n) }
 
 // SkipTags passes over a section of tagged fields.
 func (r *Reader) SkipTags() {
-	for n := r.tagCount(); n > 0 && r.err == nil; n-- {
+	for n := r.tagCount(); n > 0 && !r.failed(); n-- {
 		_, size := r.tag()
 		r.skip(size)
 	}
@@ -430,8 +440,8 @@ func (r *Reader) SkipTags() {
 
 // done reports whether the frame has been read to its end without error.
 func (r *Reader) done() error {
-	if r.err == nil && r.Remaining() != 0 {
+	if !r.failed() && r.Remaining() != 0 {
 		r.fail("bytes after the message")
 	}
-	return r.err
+	return r.Err()
 }

@@ -39,8 +39,8 @@ func AppendMetadataRecord(dst []byte, m MetadataRecord, version int16) ([]byte, 
 func ReadMetadataRecord(b []byte) (m MetadataRecord, version int16, err error) {
 	r := NewReader(b)
 	frame, t, v := r.Uvarint(), r.Uvarint(), r.Uvarint()
-	if r.err != nil {
-		return nil, 0, r.err
+	if r.failed() {
+		return nil, 0, r.Err()
 	}
 	if frame != metadataFrameVersion {
 		return nil, 0, fmt.Errorf("%w: metadata frame %d", ErrVersion, frame)
@@ -86,8 +86,8 @@ func AppendCoordinatorValue(dst []byte, value Message, version int16) ([]byte, e
 func ReadCoordinatorKey(b []byte, newKey func(recordType int16) CoordinatorKey) (CoordinatorKey, error) {
 	r := NewReader(b)
 	t := r.Int16()
-	if r.err != nil {
-		return nil, r.err
+	if r.failed() {
+		return nil, r.Err()
 	}
 	key := newKey(t)
 	if key == nil {
@@ -101,8 +101,8 @@ func ReadCoordinatorKey(b []byte, newKey func(recordType int16) CoordinatorKey) 
 func ReadCoordinatorValue(b []byte, value Message) (version int16, err error) {
 	r := NewReader(b)
 	version = r.Int16()
-	if r.err != nil {
-		return version, r.err
+	if r.failed() {
+		return version, r.Err()
 	}
 	return version, ReadExactly(r, value, version)
 }

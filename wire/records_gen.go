@@ -333,29 +333,669 @@ func NewShareValue(recordType int16) Message {
 	return nil
 }
 
-// newData returns the message that is neither request, response nor indexed record, by Kafka's name, or nil.
-func newData(name string) Message {
+// MessageNames returns Kafka's names of all messages and records, sorted.
+func MessageNames() []string {
+	return []string{
+		"AbortTransactionRecord",
+		"AbortedTxn",
+		"AccessControlEntryRecord",
+		"AddOffsetsToTxnRequest",
+		"AddOffsetsToTxnResponse",
+		"AddPartitionsToTxnRequest",
+		"AddPartitionsToTxnResponse",
+		"AddRaftVoterRequest",
+		"AddRaftVoterResponse",
+		"AllocateProducerIdsRequest",
+		"AllocateProducerIdsResponse",
+		"AlterClientQuotasRequest",
+		"AlterClientQuotasResponse",
+		"AlterConfigsRequest",
+		"AlterConfigsResponse",
+		"AlterPartitionReassignmentsRequest",
+		"AlterPartitionReassignmentsResponse",
+		"AlterPartitionRequest",
+		"AlterPartitionResponse",
+		"AlterReplicaLogDirsRequest",
+		"AlterReplicaLogDirsResponse",
+		"AlterShareGroupOffsetsRequest",
+		"AlterShareGroupOffsetsResponse",
+		"AlterUserScramCredentialsRequest",
+		"AlterUserScramCredentialsResponse",
+		"ApiVersionsRequest",
+		"ApiVersionsResponse",
+		"AssignReplicasToDirsRequest",
+		"AssignReplicasToDirsResponse",
+		"BeginQuorumEpochRequest",
+		"BeginQuorumEpochResponse",
+		"BeginTransactionRecord",
+		"BrokerHeartbeatRequest",
+		"BrokerHeartbeatResponse",
+		"BrokerRegistrationChangeRecord",
+		"BrokerRegistrationRequest",
+		"BrokerRegistrationResponse",
+		"ClearElrRecord",
+		"ClientQuotaRecord",
+		"ConfigRecord",
+		"ConsumerGroupCurrentMemberAssignmentKey",
+		"ConsumerGroupCurrentMemberAssignmentValue",
+		"ConsumerGroupDescribeRequest",
+		"ConsumerGroupDescribeResponse",
+		"ConsumerGroupHeartbeatRequest",
+		"ConsumerGroupHeartbeatResponse",
+		"ConsumerGroupMemberMetadataKey",
+		"ConsumerGroupMemberMetadataValue",
+		"ConsumerGroupMetadataKey",
+		"ConsumerGroupMetadataValue",
+		"ConsumerGroupPartitionMetadataKey",
+		"ConsumerGroupPartitionMetadataValue",
+		"ConsumerGroupRegularExpressionKey",
+		"ConsumerGroupRegularExpressionValue",
+		"ConsumerGroupTargetAssignmentMemberKey",
+		"ConsumerGroupTargetAssignmentMemberValue",
+		"ConsumerGroupTargetAssignmentMetadataKey",
+		"ConsumerGroupTargetAssignmentMetadataValue",
+		"ConsumerProtocolAssignment",
+		"ConsumerProtocolSubscription",
+		"ControlRecordTypeSchema",
+		"ControllerRegistrationRequest",
+		"ControllerRegistrationResponse",
+		"CreateAclsRequest",
+		"CreateAclsResponse",
+		"CreateDelegationTokenRequest",
+		"CreateDelegationTokenResponse",
+		"CreatePartitionsRequest",
+		"CreatePartitionsResponse",
+		"CreateTopicsRequest",
+		"CreateTopicsResponse",
+		"DefaultPrincipalData",
+		"DelegationTokenRecord",
+		"DeleteAclsRequest",
+		"DeleteAclsResponse",
+		"DeleteGroupsRequest",
+		"DeleteGroupsResponse",
+		"DeleteRecordsRequest",
+		"DeleteRecordsResponse",
+		"DeleteShareGroupOffsetsRequest",
+		"DeleteShareGroupOffsetsResponse",
+		"DeleteShareGroupStateRequest",
+		"DeleteShareGroupStateResponse",
+		"DeleteTopicsRequest",
+		"DeleteTopicsResponse",
+		"DescribeAclsRequest",
+		"DescribeAclsResponse",
+		"DescribeClientQuotasRequest",
+		"DescribeClientQuotasResponse",
+		"DescribeClusterRequest",
+		"DescribeClusterResponse",
+		"DescribeConfigsRequest",
+		"DescribeConfigsResponse",
+		"DescribeDelegationTokenRequest",
+		"DescribeDelegationTokenResponse",
+		"DescribeGroupsRequest",
+		"DescribeGroupsResponse",
+		"DescribeLogDirsRequest",
+		"DescribeLogDirsResponse",
+		"DescribeProducersRequest",
+		"DescribeProducersResponse",
+		"DescribeQuorumRequest",
+		"DescribeQuorumResponse",
+		"DescribeShareGroupOffsetsRequest",
+		"DescribeShareGroupOffsetsResponse",
+		"DescribeTopicPartitionsRequest",
+		"DescribeTopicPartitionsResponse",
+		"DescribeTransactionsRequest",
+		"DescribeTransactionsResponse",
+		"DescribeUserScramCredentialsRequest",
+		"DescribeUserScramCredentialsResponse",
+		"ElectLeadersRequest",
+		"ElectLeadersResponse",
+		"EndQuorumEpochRequest",
+		"EndQuorumEpochResponse",
+		"EndTransactionRecord",
+		"EndTxnMarker",
+		"EndTxnRequest",
+		"EndTxnResponse",
+		"EnvelopeRequest",
+		"EnvelopeResponse",
+		"ExpireDelegationTokenRequest",
+		"ExpireDelegationTokenResponse",
+		"FeatureLevelRecord",
+		"FenceBrokerRecord",
+		"FetchRequest",
+		"FetchResponse",
+		"FetchSnapshotRequest",
+		"FetchSnapshotResponse",
+		"FindCoordinatorRequest",
+		"FindCoordinatorResponse",
+		"GetTelemetrySubscriptionsRequest",
+		"GetTelemetrySubscriptionsResponse",
+		"GroupMetadataKey",
+		"GroupMetadataValue",
+		"HeartbeatRequest",
+		"HeartbeatResponse",
+		"IncrementalAlterConfigsRequest",
+		"IncrementalAlterConfigsResponse",
+		"InitProducerIdRequest",
+		"InitProducerIdResponse",
+		"InitializeShareGroupStateRequest",
+		"InitializeShareGroupStateResponse",
+		"JoinGroupRequest",
+		"JoinGroupResponse",
+		"KRaftVersionRecord",
+		"LeaderChangeMessage",
+		"LeaveGroupRequest",
+		"LeaveGroupResponse",
+		"LegacyOffsetCommitKey",
+		"LegacyOffsetCommitValue",
+		"ListConfigResourcesRequest",
+		"ListConfigResourcesResponse",
+		"ListGroupsRequest",
+		"ListGroupsResponse",
+		"ListOffsetsRequest",
+		"ListOffsetsResponse",
+		"ListPartitionReassignmentsRequest",
+		"ListPartitionReassignmentsResponse",
+		"ListTransactionsRequest",
+		"ListTransactionsResponse",
+		"MetadataRequest",
+		"MetadataResponse",
+		"NoOpRecord",
+		"OffsetCommitKey",
+		"OffsetCommitRequest",
+		"OffsetCommitResponse",
+		"OffsetCommitValue",
+		"OffsetDeleteRequest",
+		"OffsetDeleteResponse",
+		"OffsetFetchRequest",
+		"OffsetFetchResponse",
+		"OffsetForLeaderEpochRequest",
+		"OffsetForLeaderEpochResponse",
+		"PartitionChangeRecord",
+		"PartitionRecord",
+		"ProduceRequest",
+		"ProduceResponse",
+		"ProducerIdsRecord",
+		"ProducerSnapshot",
+		"PushTelemetryRequest",
+		"PushTelemetryResponse",
+		"QuorumStateData",
+		"ReadShareGroupStateRequest",
+		"ReadShareGroupStateResponse",
+		"ReadShareGroupStateSummaryRequest",
+		"ReadShareGroupStateSummaryResponse",
+		"RegisterBrokerRecord",
+		"RegisterControllerRecord",
+		"RemoteLogSegmentMetadataRecord",
+		"RemoteLogSegmentMetadataSnapshotRecord",
+		"RemoteLogSegmentMetadataUpdateRecord",
+		"RemotePartitionDeleteMetadataRecord",
+		"RemoveAccessControlEntryRecord",
+		"RemoveDelegationTokenRecord",
+		"RemoveRaftVoterRequest",
+		"RemoveRaftVoterResponse",
+		"RemoveTopicRecord",
+		"RemoveUserScramCredentialRecord",
+		"RenewDelegationTokenRequest",
+		"RenewDelegationTokenResponse",
+		"SaslAuthenticateRequest",
+		"SaslAuthenticateResponse",
+		"SaslHandshakeRequest",
+		"SaslHandshakeResponse",
+		"ShareAcknowledgeRequest",
+		"ShareAcknowledgeResponse",
+		"ShareFetchRequest",
+		"ShareFetchResponse",
+		"ShareGroupCurrentMemberAssignmentKey",
+		"ShareGroupCurrentMemberAssignmentValue",
+		"ShareGroupDescribeRequest",
+		"ShareGroupDescribeResponse",
+		"ShareGroupHeartbeatRequest",
+		"ShareGroupHeartbeatResponse",
+		"ShareGroupMemberMetadataKey",
+		"ShareGroupMemberMetadataValue",
+		"ShareGroupMetadataKey",
+		"ShareGroupMetadataValue",
+		"ShareGroupStatePartitionMetadataKey",
+		"ShareGroupStatePartitionMetadataValue",
+		"ShareGroupTargetAssignmentMemberKey",
+		"ShareGroupTargetAssignmentMemberValue",
+		"ShareGroupTargetAssignmentMetadataKey",
+		"ShareGroupTargetAssignmentMetadataValue",
+		"ShareSnapshotKey",
+		"ShareSnapshotValue",
+		"ShareUpdateKey",
+		"ShareUpdateValue",
+		"SnapshotFooterRecord",
+		"SnapshotHeaderRecord",
+		"StreamsGroupCurrentMemberAssignmentKey",
+		"StreamsGroupCurrentMemberAssignmentValue",
+		"StreamsGroupDescribeRequest",
+		"StreamsGroupDescribeResponse",
+		"StreamsGroupHeartbeatRequest",
+		"StreamsGroupHeartbeatResponse",
+		"StreamsGroupMemberMetadataKey",
+		"StreamsGroupMemberMetadataValue",
+		"StreamsGroupMetadataKey",
+		"StreamsGroupMetadataValue",
+		"StreamsGroupTargetAssignmentMemberKey",
+		"StreamsGroupTargetAssignmentMemberValue",
+		"StreamsGroupTargetAssignmentMetadataKey",
+		"StreamsGroupTargetAssignmentMetadataValue",
+		"StreamsGroupTopologyDescriptionUpdateRequest",
+		"StreamsGroupTopologyDescriptionUpdateResponse",
+		"StreamsGroupTopologyKey",
+		"StreamsGroupTopologyValue",
+		"SyncGroupRequest",
+		"SyncGroupResponse",
+		"TopicRecord",
+		"TransactionLogKey",
+		"TransactionLogValue",
+		"TxnOffsetCommitRequest",
+		"TxnOffsetCommitResponse",
+		"UnfenceBrokerRecord",
+		"UnregisterBrokerRecord",
+		"UnregisterBrokerRequest",
+		"UnregisterBrokerResponse",
+		"UnregisterControllerRecord",
+		"UnregisterControllerRequest",
+		"UnregisterControllerResponse",
+		"UpdateFeaturesRequest",
+		"UpdateFeaturesResponse",
+		"UpdateRaftVoterRequest",
+		"UpdateRaftVoterResponse",
+		"UserScramCredentialRecord",
+		"VoteRequest",
+		"VoteResponse",
+		"VotersRecord",
+		"WriteShareGroupStateRequest",
+		"WriteShareGroupStateResponse",
+		"WriteTxnMarkersRequest",
+		"WriteTxnMarkersResponse",
+		"ZkMigrationStateRecord",
+	}
+}
+
+// NewMessage returns the message or record that Kafka calls by that name, with defaults, or nil if there is none.
+func NewMessage(name string) Message {
 	switch name {
+	case "AbortTransactionRecord":
+		return NewAbortTransactionRecord()
 	case "AbortedTxn":
 		return NewAbortedTxn()
+	case "AccessControlEntryRecord":
+		return NewAccessControlEntryRecord()
+	case "AddOffsetsToTxnRequest":
+		return NewAddOffsetsToTxnRequest()
+	case "AddOffsetsToTxnResponse":
+		return NewAddOffsetsToTxnResponse()
+	case "AddPartitionsToTxnRequest":
+		return NewAddPartitionsToTxnRequest()
+	case "AddPartitionsToTxnResponse":
+		return NewAddPartitionsToTxnResponse()
+	case "AddRaftVoterRequest":
+		return NewAddRaftVoterRequest()
+	case "AddRaftVoterResponse":
+		return NewAddRaftVoterResponse()
+	case "AllocateProducerIdsRequest":
+		return NewAllocateProducerIDsRequest()
+	case "AllocateProducerIdsResponse":
+		return NewAllocateProducerIDsResponse()
+	case "AlterClientQuotasRequest":
+		return NewAlterClientQuotasRequest()
+	case "AlterClientQuotasResponse":
+		return NewAlterClientQuotasResponse()
+	case "AlterConfigsRequest":
+		return NewAlterConfigsRequest()
+	case "AlterConfigsResponse":
+		return NewAlterConfigsResponse()
+	case "AlterPartitionReassignmentsRequest":
+		return NewAlterPartitionReassignmentsRequest()
+	case "AlterPartitionReassignmentsResponse":
+		return NewAlterPartitionReassignmentsResponse()
+	case "AlterPartitionRequest":
+		return NewAlterPartitionRequest()
+	case "AlterPartitionResponse":
+		return NewAlterPartitionResponse()
+	case "AlterReplicaLogDirsRequest":
+		return NewAlterReplicaLogDirsRequest()
+	case "AlterReplicaLogDirsResponse":
+		return NewAlterReplicaLogDirsResponse()
+	case "AlterShareGroupOffsetsRequest":
+		return NewAlterShareGroupOffsetsRequest()
+	case "AlterShareGroupOffsetsResponse":
+		return NewAlterShareGroupOffsetsResponse()
+	case "AlterUserScramCredentialsRequest":
+		return NewAlterUserScramCredentialsRequest()
+	case "AlterUserScramCredentialsResponse":
+		return NewAlterUserScramCredentialsResponse()
+	case "ApiVersionsRequest":
+		return NewApiVersionsRequest()
+	case "ApiVersionsResponse":
+		return NewApiVersionsResponse()
+	case "AssignReplicasToDirsRequest":
+		return NewAssignReplicasToDirsRequest()
+	case "AssignReplicasToDirsResponse":
+		return NewAssignReplicasToDirsResponse()
+	case "BeginQuorumEpochRequest":
+		return NewBeginQuorumEpochRequest()
+	case "BeginQuorumEpochResponse":
+		return NewBeginQuorumEpochResponse()
+	case "BeginTransactionRecord":
+		return NewBeginTransactionRecord()
+	case "BrokerHeartbeatRequest":
+		return NewBrokerHeartbeatRequest()
+	case "BrokerHeartbeatResponse":
+		return NewBrokerHeartbeatResponse()
+	case "BrokerRegistrationChangeRecord":
+		return NewBrokerRegistrationChangeRecord()
+	case "BrokerRegistrationRequest":
+		return NewBrokerRegistrationRequest()
+	case "BrokerRegistrationResponse":
+		return NewBrokerRegistrationResponse()
+	case "ClearElrRecord":
+		return NewClearElrRecord()
+	case "ClientQuotaRecord":
+		return NewClientQuotaRecord()
+	case "ConfigRecord":
+		return NewConfigRecord()
+	case "ConsumerGroupCurrentMemberAssignmentKey":
+		return NewConsumerGroupCurrentMemberAssignmentRecordKey()
+	case "ConsumerGroupCurrentMemberAssignmentValue":
+		return NewConsumerGroupCurrentMemberAssignmentRecordValue()
+	case "ConsumerGroupDescribeRequest":
+		return NewConsumerGroupDescribeRequest()
+	case "ConsumerGroupDescribeResponse":
+		return NewConsumerGroupDescribeResponse()
+	case "ConsumerGroupHeartbeatRequest":
+		return NewConsumerGroupHeartbeatRequest()
+	case "ConsumerGroupHeartbeatResponse":
+		return NewConsumerGroupHeartbeatResponse()
+	case "ConsumerGroupMemberMetadataKey":
+		return NewConsumerGroupMemberMetadataRecordKey()
+	case "ConsumerGroupMemberMetadataValue":
+		return NewConsumerGroupMemberMetadataRecordValue()
+	case "ConsumerGroupMetadataKey":
+		return NewConsumerGroupMetadataRecordKey()
+	case "ConsumerGroupMetadataValue":
+		return NewConsumerGroupMetadataRecordValue()
+	case "ConsumerGroupPartitionMetadataKey":
+		return NewConsumerGroupPartitionMetadataRecordKey()
+	case "ConsumerGroupPartitionMetadataValue":
+		return NewConsumerGroupPartitionMetadataRecordValue()
+	case "ConsumerGroupRegularExpressionKey":
+		return NewConsumerGroupRegularExpressionRecordKey()
+	case "ConsumerGroupRegularExpressionValue":
+		return NewConsumerGroupRegularExpressionRecordValue()
+	case "ConsumerGroupTargetAssignmentMemberKey":
+		return NewConsumerGroupTargetAssignmentMemberRecordKey()
+	case "ConsumerGroupTargetAssignmentMemberValue":
+		return NewConsumerGroupTargetAssignmentMemberRecordValue()
+	case "ConsumerGroupTargetAssignmentMetadataKey":
+		return NewConsumerGroupTargetAssignmentMetadataRecordKey()
+	case "ConsumerGroupTargetAssignmentMetadataValue":
+		return NewConsumerGroupTargetAssignmentMetadataRecordValue()
 	case "ConsumerProtocolAssignment":
 		return NewConsumerProtocolAssignment()
 	case "ConsumerProtocolSubscription":
 		return NewConsumerProtocolSubscription()
 	case "ControlRecordTypeSchema":
 		return NewControlRecordTypeSchema()
+	case "ControllerRegistrationRequest":
+		return NewControllerRegistrationRequest()
+	case "ControllerRegistrationResponse":
+		return NewControllerRegistrationResponse()
+	case "CreateAclsRequest":
+		return NewCreateAclsRequest()
+	case "CreateAclsResponse":
+		return NewCreateAclsResponse()
+	case "CreateDelegationTokenRequest":
+		return NewCreateDelegationTokenRequest()
+	case "CreateDelegationTokenResponse":
+		return NewCreateDelegationTokenResponse()
+	case "CreatePartitionsRequest":
+		return NewCreatePartitionsRequest()
+	case "CreatePartitionsResponse":
+		return NewCreatePartitionsResponse()
+	case "CreateTopicsRequest":
+		return NewCreateTopicsRequest()
+	case "CreateTopicsResponse":
+		return NewCreateTopicsResponse()
 	case "DefaultPrincipalData":
 		return NewDefaultPrincipalData()
+	case "DelegationTokenRecord":
+		return NewDelegationTokenRecord()
+	case "DeleteAclsRequest":
+		return NewDeleteAclsRequest()
+	case "DeleteAclsResponse":
+		return NewDeleteAclsResponse()
+	case "DeleteGroupsRequest":
+		return NewDeleteGroupsRequest()
+	case "DeleteGroupsResponse":
+		return NewDeleteGroupsResponse()
+	case "DeleteRecordsRequest":
+		return NewDeleteRecordsRequest()
+	case "DeleteRecordsResponse":
+		return NewDeleteRecordsResponse()
+	case "DeleteShareGroupOffsetsRequest":
+		return NewDeleteShareGroupOffsetsRequest()
+	case "DeleteShareGroupOffsetsResponse":
+		return NewDeleteShareGroupOffsetsResponse()
+	case "DeleteShareGroupStateRequest":
+		return NewDeleteShareGroupStateRequest()
+	case "DeleteShareGroupStateResponse":
+		return NewDeleteShareGroupStateResponse()
+	case "DeleteTopicsRequest":
+		return NewDeleteTopicsRequest()
+	case "DeleteTopicsResponse":
+		return NewDeleteTopicsResponse()
+	case "DescribeAclsRequest":
+		return NewDescribeAclsRequest()
+	case "DescribeAclsResponse":
+		return NewDescribeAclsResponse()
+	case "DescribeClientQuotasRequest":
+		return NewDescribeClientQuotasRequest()
+	case "DescribeClientQuotasResponse":
+		return NewDescribeClientQuotasResponse()
+	case "DescribeClusterRequest":
+		return NewDescribeClusterRequest()
+	case "DescribeClusterResponse":
+		return NewDescribeClusterResponse()
+	case "DescribeConfigsRequest":
+		return NewDescribeConfigsRequest()
+	case "DescribeConfigsResponse":
+		return NewDescribeConfigsResponse()
+	case "DescribeDelegationTokenRequest":
+		return NewDescribeDelegationTokenRequest()
+	case "DescribeDelegationTokenResponse":
+		return NewDescribeDelegationTokenResponse()
+	case "DescribeGroupsRequest":
+		return NewDescribeGroupsRequest()
+	case "DescribeGroupsResponse":
+		return NewDescribeGroupsResponse()
+	case "DescribeLogDirsRequest":
+		return NewDescribeLogDirsRequest()
+	case "DescribeLogDirsResponse":
+		return NewDescribeLogDirsResponse()
+	case "DescribeProducersRequest":
+		return NewDescribeProducersRequest()
+	case "DescribeProducersResponse":
+		return NewDescribeProducersResponse()
+	case "DescribeQuorumRequest":
+		return NewDescribeQuorumRequest()
+	case "DescribeQuorumResponse":
+		return NewDescribeQuorumResponse()
+	case "DescribeShareGroupOffsetsRequest":
+		return NewDescribeShareGroupOffsetsRequest()
+	case "DescribeShareGroupOffsetsResponse":
+		return NewDescribeShareGroupOffsetsResponse()
+	case "DescribeTopicPartitionsRequest":
+		return NewDescribeTopicPartitionsRequest()
+	case "DescribeTopicPartitionsResponse":
+		return NewDescribeTopicPartitionsResponse()
+	case "DescribeTransactionsRequest":
+		return NewDescribeTransactionsRequest()
+	case "DescribeTransactionsResponse":
+		return NewDescribeTransactionsResponse()
+	case "DescribeUserScramCredentialsRequest":
+		return NewDescribeUserScramCredentialsRequest()
+	case "DescribeUserScramCredentialsResponse":
+		return NewDescribeUserScramCredentialsResponse()
+	case "ElectLeadersRequest":
+		return NewElectLeadersRequest()
+	case "ElectLeadersResponse":
+		return NewElectLeadersResponse()
+	case "EndQuorumEpochRequest":
+		return NewEndQuorumEpochRequest()
+	case "EndQuorumEpochResponse":
+		return NewEndQuorumEpochResponse()
+	case "EndTransactionRecord":
+		return NewEndTransactionRecord()
 	case "EndTxnMarker":
 		return NewEndTxnMarker()
+	case "EndTxnRequest":
+		return NewEndTxnRequest()
+	case "EndTxnResponse":
+		return NewEndTxnResponse()
+	case "EnvelopeRequest":
+		return NewEnvelopeRequest()
+	case "EnvelopeResponse":
+		return NewEnvelopeResponse()
+	case "ExpireDelegationTokenRequest":
+		return NewExpireDelegationTokenRequest()
+	case "ExpireDelegationTokenResponse":
+		return NewExpireDelegationTokenResponse()
+	case "FeatureLevelRecord":
+		return NewFeatureLevelRecord()
+	case "FenceBrokerRecord":
+		return NewFenceBrokerRecord()
+	case "FetchRequest":
+		return NewFetchRequest()
+	case "FetchResponse":
+		return NewFetchResponse()
+	case "FetchSnapshotRequest":
+		return NewFetchSnapshotRequest()
+	case "FetchSnapshotResponse":
+		return NewFetchSnapshotResponse()
+	case "FindCoordinatorRequest":
+		return NewFindCoordinatorRequest()
+	case "FindCoordinatorResponse":
+		return NewFindCoordinatorResponse()
+	case "GetTelemetrySubscriptionsRequest":
+		return NewGetTelemetrySubscriptionsRequest()
+	case "GetTelemetrySubscriptionsResponse":
+		return NewGetTelemetrySubscriptionsResponse()
+	case "GroupMetadataKey":
+		return NewGroupMetadataRecordKey()
+	case "GroupMetadataValue":
+		return NewGroupMetadataRecordValue()
+	case "HeartbeatRequest":
+		return NewHeartbeatRequest()
+	case "HeartbeatResponse":
+		return NewHeartbeatResponse()
+	case "IncrementalAlterConfigsRequest":
+		return NewIncrementalAlterConfigsRequest()
+	case "IncrementalAlterConfigsResponse":
+		return NewIncrementalAlterConfigsResponse()
+	case "InitProducerIdRequest":
+		return NewInitProducerIDRequest()
+	case "InitProducerIdResponse":
+		return NewInitProducerIDResponse()
+	case "InitializeShareGroupStateRequest":
+		return NewInitializeShareGroupStateRequest()
+	case "InitializeShareGroupStateResponse":
+		return NewInitializeShareGroupStateResponse()
+	case "JoinGroupRequest":
+		return NewJoinGroupRequest()
+	case "JoinGroupResponse":
+		return NewJoinGroupResponse()
 	case "KRaftVersionRecord":
 		return NewKRaftVersionRecord()
 	case "LeaderChangeMessage":
 		return NewLeaderChangeMessage()
+	case "LeaveGroupRequest":
+		return NewLeaveGroupRequest()
+	case "LeaveGroupResponse":
+		return NewLeaveGroupResponse()
+	case "LegacyOffsetCommitKey":
+		return NewLegacyOffsetCommitRecordKey()
+	case "LegacyOffsetCommitValue":
+		return NewLegacyOffsetCommitRecordValue()
+	case "ListConfigResourcesRequest":
+		return NewListConfigResourcesRequest()
+	case "ListConfigResourcesResponse":
+		return NewListConfigResourcesResponse()
+	case "ListGroupsRequest":
+		return NewListGroupsRequest()
+	case "ListGroupsResponse":
+		return NewListGroupsResponse()
+	case "ListOffsetsRequest":
+		return NewListOffsetsRequest()
+	case "ListOffsetsResponse":
+		return NewListOffsetsResponse()
+	case "ListPartitionReassignmentsRequest":
+		return NewListPartitionReassignmentsRequest()
+	case "ListPartitionReassignmentsResponse":
+		return NewListPartitionReassignmentsResponse()
+	case "ListTransactionsRequest":
+		return NewListTransactionsRequest()
+	case "ListTransactionsResponse":
+		return NewListTransactionsResponse()
+	case "MetadataRequest":
+		return NewMetadataRequest()
+	case "MetadataResponse":
+		return NewMetadataResponse()
+	case "NoOpRecord":
+		return NewNoOpRecord()
+	case "OffsetCommitKey":
+		return NewOffsetCommitRecordKey()
+	case "OffsetCommitRequest":
+		return NewOffsetCommitRequest()
+	case "OffsetCommitResponse":
+		return NewOffsetCommitResponse()
+	case "OffsetCommitValue":
+		return NewOffsetCommitRecordValue()
+	case "OffsetDeleteRequest":
+		return NewOffsetDeleteRequest()
+	case "OffsetDeleteResponse":
+		return NewOffsetDeleteResponse()
+	case "OffsetFetchRequest":
+		return NewOffsetFetchRequest()
+	case "OffsetFetchResponse":
+		return NewOffsetFetchResponse()
+	case "OffsetForLeaderEpochRequest":
+		return NewOffsetForLeaderEpochRequest()
+	case "OffsetForLeaderEpochResponse":
+		return NewOffsetForLeaderEpochResponse()
+	case "PartitionChangeRecord":
+		return NewPartitionChangeRecord()
+	case "PartitionRecord":
+		return NewPartitionRecord()
+	case "ProduceRequest":
+		return NewProduceRequest()
+	case "ProduceResponse":
+		return NewProduceResponse()
+	case "ProducerIdsRecord":
+		return NewProducerIDsRecord()
 	case "ProducerSnapshot":
 		return NewProducerSnapshot()
+	case "PushTelemetryRequest":
+		return NewPushTelemetryRequest()
+	case "PushTelemetryResponse":
+		return NewPushTelemetryResponse()
 	case "QuorumStateData":
 		return NewQuorumStateData()
+	case "ReadShareGroupStateRequest":
+		return NewReadShareGroupStateRequest()
+	case "ReadShareGroupStateResponse":
+		return NewReadShareGroupStateResponse()
+	case "ReadShareGroupStateSummaryRequest":
+		return NewReadShareGroupStateSummaryRequest()
+	case "ReadShareGroupStateSummaryResponse":
+		return NewReadShareGroupStateSummaryResponse()
+	case "RegisterBrokerRecord":
+		return NewRegisterBrokerRecord()
+	case "RegisterControllerRecord":
+		return NewRegisterControllerRecord()
 	case "RemoteLogSegmentMetadataRecord":
 		return NewRemoteLogSegmentMetadataRecord()
 	case "RemoteLogSegmentMetadataSnapshotRecord":
@@ -364,12 +1004,172 @@ func newData(name string) Message {
 		return NewRemoteLogSegmentMetadataUpdateRecord()
 	case "RemotePartitionDeleteMetadataRecord":
 		return NewRemotePartitionDeleteMetadataRecord()
+	case "RemoveAccessControlEntryRecord":
+		return NewRemoveAccessControlEntryRecord()
+	case "RemoveDelegationTokenRecord":
+		return NewRemoveDelegationTokenRecord()
+	case "RemoveRaftVoterRequest":
+		return NewRemoveRaftVoterRequest()
+	case "RemoveRaftVoterResponse":
+		return NewRemoveRaftVoterResponse()
+	case "RemoveTopicRecord":
+		return NewRemoveTopicRecord()
+	case "RemoveUserScramCredentialRecord":
+		return NewRemoveUserScramCredentialRecord()
+	case "RenewDelegationTokenRequest":
+		return NewRenewDelegationTokenRequest()
+	case "RenewDelegationTokenResponse":
+		return NewRenewDelegationTokenResponse()
+	case "SaslAuthenticateRequest":
+		return NewSaslAuthenticateRequest()
+	case "SaslAuthenticateResponse":
+		return NewSaslAuthenticateResponse()
+	case "SaslHandshakeRequest":
+		return NewSaslHandshakeRequest()
+	case "SaslHandshakeResponse":
+		return NewSaslHandshakeResponse()
+	case "ShareAcknowledgeRequest":
+		return NewShareAcknowledgeRequest()
+	case "ShareAcknowledgeResponse":
+		return NewShareAcknowledgeResponse()
+	case "ShareFetchRequest":
+		return NewShareFetchRequest()
+	case "ShareFetchResponse":
+		return NewShareFetchResponse()
+	case "ShareGroupCurrentMemberAssignmentKey":
+		return NewShareGroupCurrentMemberAssignmentRecordKey()
+	case "ShareGroupCurrentMemberAssignmentValue":
+		return NewShareGroupCurrentMemberAssignmentRecordValue()
+	case "ShareGroupDescribeRequest":
+		return NewShareGroupDescribeRequest()
+	case "ShareGroupDescribeResponse":
+		return NewShareGroupDescribeResponse()
+	case "ShareGroupHeartbeatRequest":
+		return NewShareGroupHeartbeatRequest()
+	case "ShareGroupHeartbeatResponse":
+		return NewShareGroupHeartbeatResponse()
+	case "ShareGroupMemberMetadataKey":
+		return NewShareGroupMemberMetadataRecordKey()
+	case "ShareGroupMemberMetadataValue":
+		return NewShareGroupMemberMetadataRecordValue()
+	case "ShareGroupMetadataKey":
+		return NewShareGroupMetadataRecordKey()
+	case "ShareGroupMetadataValue":
+		return NewShareGroupMetadataRecordValue()
+	case "ShareGroupStatePartitionMetadataKey":
+		return NewShareGroupStatePartitionMetadataRecordKey()
+	case "ShareGroupStatePartitionMetadataValue":
+		return NewShareGroupStatePartitionMetadataRecordValue()
+	case "ShareGroupTargetAssignmentMemberKey":
+		return NewShareGroupTargetAssignmentMemberRecordKey()
+	case "ShareGroupTargetAssignmentMemberValue":
+		return NewShareGroupTargetAssignmentMemberRecordValue()
+	case "ShareGroupTargetAssignmentMetadataKey":
+		return NewShareGroupTargetAssignmentMetadataRecordKey()
+	case "ShareGroupTargetAssignmentMetadataValue":
+		return NewShareGroupTargetAssignmentMetadataRecordValue()
+	case "ShareSnapshotKey":
+		return NewShareSnapshotRecordKey()
+	case "ShareSnapshotValue":
+		return NewShareSnapshotRecordValue()
+	case "ShareUpdateKey":
+		return NewShareUpdateRecordKey()
+	case "ShareUpdateValue":
+		return NewShareUpdateRecordValue()
 	case "SnapshotFooterRecord":
 		return NewSnapshotFooterRecord()
 	case "SnapshotHeaderRecord":
 		return NewSnapshotHeaderRecord()
+	case "StreamsGroupCurrentMemberAssignmentKey":
+		return NewStreamsGroupCurrentMemberAssignmentRecordKey()
+	case "StreamsGroupCurrentMemberAssignmentValue":
+		return NewStreamsGroupCurrentMemberAssignmentRecordValue()
+	case "StreamsGroupDescribeRequest":
+		return NewStreamsGroupDescribeRequest()
+	case "StreamsGroupDescribeResponse":
+		return NewStreamsGroupDescribeResponse()
+	case "StreamsGroupHeartbeatRequest":
+		return NewStreamsGroupHeartbeatRequest()
+	case "StreamsGroupHeartbeatResponse":
+		return NewStreamsGroupHeartbeatResponse()
+	case "StreamsGroupMemberMetadataKey":
+		return NewStreamsGroupMemberMetadataRecordKey()
+	case "StreamsGroupMemberMetadataValue":
+		return NewStreamsGroupMemberMetadataRecordValue()
+	case "StreamsGroupMetadataKey":
+		return NewStreamsGroupMetadataRecordKey()
+	case "StreamsGroupMetadataValue":
+		return NewStreamsGroupMetadataRecordValue()
+	case "StreamsGroupTargetAssignmentMemberKey":
+		return NewStreamsGroupTargetAssignmentMemberRecordKey()
+	case "StreamsGroupTargetAssignmentMemberValue":
+		return NewStreamsGroupTargetAssignmentMemberRecordValue()
+	case "StreamsGroupTargetAssignmentMetadataKey":
+		return NewStreamsGroupTargetAssignmentMetadataRecordKey()
+	case "StreamsGroupTargetAssignmentMetadataValue":
+		return NewStreamsGroupTargetAssignmentMetadataRecordValue()
+	case "StreamsGroupTopologyDescriptionUpdateRequest":
+		return NewStreamsGroupTopologyDescriptionUpdateRequest()
+	case "StreamsGroupTopologyDescriptionUpdateResponse":
+		return NewStreamsGroupTopologyDescriptionUpdateResponse()
+	case "StreamsGroupTopologyKey":
+		return NewStreamsGroupTopologyRecordKey()
+	case "StreamsGroupTopologyValue":
+		return NewStreamsGroupTopologyRecordValue()
+	case "SyncGroupRequest":
+		return NewSyncGroupRequest()
+	case "SyncGroupResponse":
+		return NewSyncGroupResponse()
+	case "TopicRecord":
+		return NewTopicRecord()
+	case "TransactionLogKey":
+		return NewTransactionLogRecordKey()
+	case "TransactionLogValue":
+		return NewTransactionLogRecordValue()
+	case "TxnOffsetCommitRequest":
+		return NewTxnOffsetCommitRequest()
+	case "TxnOffsetCommitResponse":
+		return NewTxnOffsetCommitResponse()
+	case "UnfenceBrokerRecord":
+		return NewUnfenceBrokerRecord()
+	case "UnregisterBrokerRecord":
+		return NewUnregisterBrokerRecord()
+	case "UnregisterBrokerRequest":
+		return NewUnregisterBrokerRequest()
+	case "UnregisterBrokerResponse":
+		return NewUnregisterBrokerResponse()
+	case "UnregisterControllerRecord":
+		return NewUnregisterControllerRecord()
+	case "UnregisterControllerRequest":
+		return NewUnregisterControllerRequest()
+	case "UnregisterControllerResponse":
+		return NewUnregisterControllerResponse()
+	case "UpdateFeaturesRequest":
+		return NewUpdateFeaturesRequest()
+	case "UpdateFeaturesResponse":
+		return NewUpdateFeaturesResponse()
+	case "UpdateRaftVoterRequest":
+		return NewUpdateRaftVoterRequest()
+	case "UpdateRaftVoterResponse":
+		return NewUpdateRaftVoterResponse()
+	case "UserScramCredentialRecord":
+		return NewUserScramCredentialRecord()
+	case "VoteRequest":
+		return NewVoteRequest()
+	case "VoteResponse":
+		return NewVoteResponse()
 	case "VotersRecord":
 		return NewVotersRecord()
+	case "WriteShareGroupStateRequest":
+		return NewWriteShareGroupStateRequest()
+	case "WriteShareGroupStateResponse":
+		return NewWriteShareGroupStateResponse()
+	case "WriteTxnMarkersRequest":
+		return NewWriteTxnMarkersRequest()
+	case "WriteTxnMarkersResponse":
+		return NewWriteTxnMarkersResponse()
+	case "ZkMigrationStateRecord":
+		return NewZkMigrationStateRecord()
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func (w writer) readArray(f *member, nullable string) {
 	}
 	// A fixed-size element cannot fail: its length has been checked.
 	if _, ok := fixed[f.elem.typ]; !ok {
-		w.p("if r.err != nil {\nreturn\n}")
+		w.p("if r.failed() {\nreturn\n}")
 	}
 	w.p("}")
 }
@@ -95,7 +95,7 @@ func (w writer) readTags(s *structure) {
 		w.p("r.SkipTags()")
 		return
 	}
-	w.p("for n := r.tagCount(); n > 0 && r.err == nil; n-- {\ntag, size := r.tag()\nswitch tag {")
+	w.p("for n := r.tagCount(); n > 0 && !r.failed(); n-- {\ntag, size := r.tag()\nswitch tag {")
 	for _, f := range tagged {
 		w.p("case %d:", f.tag)
 		if cond := condition(f.tagged, s.in.and(s.flex)); cond != "" {

@@ -42,15 +42,8 @@ func (s *structure) nests() bool {
 	})
 }
 
-func (f *member) path() string {
-	if f.owner == f.owner.msg.top {
-		return f.owner.name
-	}
-	return f.owner.msg.Name + "." + f.owner.name
-}
-
 func (w writer) absent(f *member) {
-	w.p("return dst, errAbsent(%q, %q, version)", f.path(), f.name)
+	w.p("return dst, errAbsent(%q, %q, version)", f.owner.goName, f.goName)
 }
 
 // appendField writes a field that the version has.
@@ -59,7 +52,7 @@ func (w writer) appendField(f *member) {
 	nullable := !f.nullable.none()
 	if nullable && f.kind != kindStruct {
 		if cond := condition(f.nullable, f.in); cond != "" {
-			w.p("if %s == nil && !(%s) {\nreturn dst, errNull(%q, %q, version)\n}", x, cond, f.path(), f.name)
+			w.p("if %s == nil && !(%s) {\nreturn dst, errNull(%q, %q, version)\n}", x, cond, f.owner.goName, f.goName)
 		}
 	}
 	switch f.kind {
@@ -71,7 +64,7 @@ func (w writer) appendField(f *member) {
 		} else {
 			w.p("if len(%s) > maxTextBytes {", x)
 		}
-		w.p("return dst, errLong(%q, %q, version)\n}", f.path(), f.name)
+		w.p("return dst, errLong(%q, %q, version)\n}", f.owner.goName, f.goName)
 		w.p("dst = %s", appendText(x, compact, nullable))
 	case kindStruct:
 		if !nullable {
@@ -126,7 +119,7 @@ func (w writer) appendArray(f *member) {
 		w.appendStruct(x + "[i]")
 		w.p("}")
 	case kindString:
-		w.p("for _, v := range %s {\nif len(v) > maxTextBytes {\nreturn dst, errLong(%q, %q, version)\n}", x, f.path(), f.name)
+		w.p("for _, v := range %s {\nif len(v) > maxTextBytes {\nreturn dst, errLong(%q, %q, version)\n}", x, f.owner.goName, f.goName)
 		w.p("dst = %s\n}", appendText("v", compact, false))
 	case kindBytes:
 		w.p("for _, v := range %s {\ndst = appendBlob(dst, v, %s, false)\n}", x, compact)

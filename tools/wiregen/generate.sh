@@ -31,6 +31,6 @@ fi
 out=${1:-$here/../../wire}
 out=$(cd "$out" && pwd)
 errors=$(mktemp)
-trap 'rm -f "$errors"' EXIT
-java -cp "$jars/*" "$here/Errors.java" >"$errors"
+trap 'rm -f "$errors" "$errors.log"' EXIT
+java -cp "$jars/*" "$here/Errors.java" >"$errors" 2>"$errors.log" || { cat "$errors.log" >&2; exit 1; }
 cd "$here/.." && go run ./wiregen -jars "$jars" -errors "$errors" -out "$out"

@@ -57,7 +57,8 @@ func selected(messages []*message, want func(*message) bool) []*message {
 	return s
 }
 
-// writeRecordIndex writes what finds the struct of a record by its type.
+// writeRecordIndex writes what finds the struct of a record by its type, and of
+// any message by its name.
 func writeRecordIndex(buf *bytes.Buffer, messages []*message) {
 	w := writer{buf}
 	records := selected(messages, func(m *message) bool { return m.cluster })
@@ -79,12 +80,15 @@ func writeRecordIndex(buf *bytes.Buffer, messages []*message) {
 	for _, c := range []string{"Group", "Transaction", "Share"} {
 		w.coordinatorIndex(c, messages)
 	}
-	w.p("\n// newData returns the message that is neither request, response nor indexed record, by Kafka's name, or nil.")
-	w.p("func newData(name string) Message {\nswitch name {")
-	for _, m := range messages {
-		if m.Type == "data" || m.Type == "metadata" && !m.cluster {
-			w.p("case %q:\nreturn New%s()", m.Name, m.goName)
-		}
+	w.p("\n// MessageNames returns Kafka's names of all messages and records, sorted.\nfunc MessageNames() []string {\nreturn []string{")
+	present := slices.DeleteFunc(slices.Clone(messages), func(m *message) bool { return m.Valid.none() })
+	for _, m := range present {
+		w.p("%q,", m.Name)
+	}
+	w.p("}\n}\n\n// NewMessage returns the message or record that Kafka calls by that name, with defaults, or nil if there is none.")
+	w.p("func NewMessage(name string) Message {\nswitch name {")
+	for _, m := range present {
+		w.p("case %q:\nreturn New%s()", m.Name, m.goName)
 	}
 	w.p("}\nreturn nil\n}")
 }

@@ -235,6 +235,7 @@ func respell(s, w string) string {
 }
 
 func snake(s string) string {
+	s = strings.ReplaceAll(s, "KRaft", "Kraft")
 	var b strings.Builder
 	for i, c := range s {
 		if unicode.IsUpper(c) && i > 0 && (!unicode.IsUpper(rune(s[i-1])) || i+1 < len(s) && unicode.IsLower(rune(s[i+1])) && s[i+1] != 's') {

@@ -21,12 +21,12 @@ func condition(v, within versions) string {
 		return "false"
 	case x == within:
 		return ""
-	case x.lo == x.hi:
-		return fmt.Sprintf("version == %d", x.lo)
-	case x.lo == within.lo:
-		return fmt.Sprintf("version <= %d", x.hi)
 	case x.hi == within.hi:
 		return fmt.Sprintf("version >= %d", x.lo)
+	case x.lo == within.lo:
+		return fmt.Sprintf("version <= %d", x.hi)
+	case x.lo == x.hi:
+		return fmt.Sprintf("version == %d", x.lo)
 	}
 	return fmt.Sprintf("version >= %d && version <= %d", x.lo, x.hi)
 }
@@ -114,7 +114,7 @@ func writeMessage(buf *bytes.Buffer, m *message) {
 	w.p("\n// AppendTo implements [Message].\nfunc (m *%s) AppendTo(dst []byte, version int16) ([]byte, error) {", m.goName)
 	w.p("if version < %d || version > %d {\nreturn dst, errVersion(%q, version)\n}\nreturn m.appendTo(dst, version)\n}", m.Valid.lo, m.Valid.hi, m.Name)
 	w.p("\n// ReadFrom implements [Message].\nfunc (m *%s) ReadFrom(r *Reader, version int16) error {", m.goName)
-	w.p("if version < %d || version > %d {\nreturn errVersion(%q, version)\n}\nm.readFrom(r, version)\nreturn r.err\n}", m.Valid.lo, m.Valid.hi, m.Name)
+	w.p("if version < %d || version > %d {\nreturn errVersion(%q, version)\n}\nm.readFrom(r, version)\nreturn r.Err()\n}", m.Valid.lo, m.Valid.hi, m.Name)
 	w.methods(m.top)
 	for _, s := range m.structs[1:] {
 		w.p("\n// %s is Kafka's %s, inside %s.", s.goName, s.name, m.goName)
