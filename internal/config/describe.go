@@ -1,0 +1,204 @@
+package config
+
+import (
+	"maps"
+	"slices"
+)
+
+// Source says where a value comes from, numbered as in DescribeConfigs answers.
+type Source int8
+
+// Kafka's config sources, as far as brokers and topics have them.
+const (
+	DynamicTopic         Source = 1
+	DynamicBroker        Source = 2
+	DynamicDefaultBroker Source = 3
+	StaticBroker         Source = 4
+	Default              Source = 5
+)
+
+// Entry is one line of a DescribeConfigs answer.
+type Entry struct {
+	Name      string
+	Value     *string // nil is null: no value, or a secret
+	Source    Source
+	Type      Type
+	ReadOnly  bool
+	Sensitive bool
+	Synonyms  []SynonymEntry // all that would give the value, the strongest first, the one in force included
+	Doc       string
+	Ours      bool // Kafka does not have this key
+}
+
+// IsDefault reports whether nobody set the value.
+func (e *Entry) IsDefault() bool { return e.Source == Default }
+
+// SynonymEntry is one of the places a value could come from. Its Value is as it was written, not tidied.
+type SynonymEntry struct {
+	Name   string
+	Value  *string
+	Source Source
+}
+
+// DescribeTopic answers DescribeConfigs for a topic: every key, in Kafka's order. Overrides that Kafka or we do not know
+// are shown as Kafka shows them, without their value.
+func DescribeTopic(b *Broker, overrides map[string]string) []Entry {
+	v, err := topicValues(b, overrides)
+	if err != nil {
+		v, _ = topicValues(b, nil) // a stored value that cannot be read: the defaults are what is in force
+	}
+	var entries []Entry
+	for _, name := range unknownKeys(overrides, topicTable()) {
+		entries = append(entries, unknownEntry(name, DynamicTopic))
+	}
+	for _, key := range topicTable().keys {
+		_, set := overrides[key.Name]
+		if key.Internal && !set {
+			continue
+		}
+		entries = append(entries, b.topicEntry(&key, v[key.Name], set))
+	}
+	return entries
+}
+
+func (b *Broker) topicEntry(key *Key, v value, set bool) Entry {
+	e := Entry{Name: key.Name, Value: ref(v.String()), Type: key.Type, Doc: key.Doc, Ours: key.Ours}
+	if set {
+		e.Synonyms = []SynonymEntry{{key.Name, e.Value, DynamicTopic}}
+	}
+	if len(key.Synonyms) > 0 {
+		e.Synonyms = append(e.Synonyms, b.synonyms(key.Synonyms[0].Name)...)
+	}
+	e.Source = firstSource(e.Synonyms)
+	return e
+}
+
+// DescribeBroker answers DescribeConfigs for this broker: every key, in Kafka's order, and what the files hold besides.
+func DescribeBroker(b *Broker) []Entry {
+	var entries []Entry
+	for _, name := range unknownKeys(b.static, brokerTable()) {
+		entries = append(entries, unknownEntry(name, StaticBroker))
+	}
+	for _, key := range brokerTable().keys {
+		if _, set := b.static[key.Name]; key.Internal && !set {
+			continue
+		}
+		entries = append(entries, b.brokerEntry(&key))
+	}
+	return entries
+}
+
+// DescribeClusterDefaults answers DescribeConfigs for the broker resource without a name: what is set for all brokers.
+func DescribeClusterDefaults(b *Broker) []Entry {
+	var entries []Entry
+	for _, name := range sortedKeys(b.clusterDefaults) {
+		key, ok := LookupBrokerKey(name)
+		if !ok {
+			entries = append(entries, unknownEntry(name, DynamicDefaultBroker))
+			continue
+		}
+		e := b.brokerEntry(&key)
+		e.Value = ref(b.clusterDefaults[name])
+		if key.Sensitive {
+			e.Value = nil
+		}
+		e.Synonyms = slices.DeleteFunc(e.Synonyms, func(s SynonymEntry) bool { return s.Source != DynamicDefaultBroker })
+		e.Source = firstSource(e.Synonyms)
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+func (b *Broker) brokerEntry(key *Key) Entry {
+	e := Entry{
+		Name: key.Name, Type: key.Type, ReadOnly: key.ReadOnly(), Sensitive: key.Sensitive, Synonyms: b.synonyms(key.Name),
+		Doc: key.Doc, Ours: key.Ours,
+	}
+	if v, ok := b.value(key.Name); ok && !key.Sensitive {
+		e.Value = ref(v.String())
+	}
+	e.Source = firstSource(e.Synonyms)
+	return e
+}
+
+// synonyms lists what gives a broker key its value: per source, the strongest first, each of the keys that share the
+// meaning. Kafka drops all before the key's own first mention, so that log.retention.ms shows nothing when only the hours
+// are set: odd, and kept.
+func (b *Broker) synonyms(name string) []SynonymEntry {
+	var all []SynonymEntry
+	for _, source := range []Source{DynamicBroker, DynamicDefaultBroker, StaticBroker, Default} {
+		for _, n := range brokerSynonyms(name) {
+			if text, ok := b.text(n, source); ok {
+				all = append(all, SynonymEntry{n, text, source})
+			}
+		}
+	}
+	own := slices.IndexFunc(all, func(s SynonymEntry) bool { return s.Name == name })
+	if own < 0 {
+		return nil
+	}
+	return all[own:]
+}
+
+// text is what one source says of one key; ok with nil for a secret.
+func (b *Broker) text(name string, source Source) (*string, bool) {
+	key, known := LookupBrokerKey(name)
+	text, ok := "", false
+	switch source {
+	case DynamicBroker:
+		text, ok = b.dynamic[name]
+	case DynamicDefaultBroker:
+		text, ok = b.clusterDefaults[name]
+	case StaticBroker:
+		text, ok = b.static[name]
+	case Default:
+		text, ok = key.Default, key.HasDefault
+	}
+	if !ok || !known || key.Sensitive {
+		return nil, ok
+	}
+	return &text, true
+}
+
+// brokerSynonyms lists the broker keys of one meaning, the strongest first, if the name is one of them.
+func brokerSynonyms(name string) []string {
+	for _, group := range [][]string{
+		{"log.roll.ms", "log.roll.hours"},
+		{"log.roll.jitter.ms", "log.roll.jitter.hours"},
+		{"log.retention.ms", "log.retention.minutes", "log.retention.hours"},
+	} {
+		if slices.Contains(group, name) {
+			return group
+		}
+	}
+	if name == "log.flush.interval.ms" {
+		return []string{name, "log.flush.scheduler.interval.ms"}
+	}
+	return []string{name}
+}
+
+func firstSource(synonyms []SynonymEntry) Source {
+	if len(synonyms) == 0 {
+		return Default
+	}
+	return synonyms[0].Source
+}
+
+// unknownEntry shows a key nobody knows as Kafka does: it might be a secret.
+func unknownEntry(name string, source Source) Entry {
+	return Entry{
+		Name: name, Source: source, Sensitive: true, ReadOnly: source != DynamicTopic,
+		Synonyms: []SynonymEntry{{name, nil, source}},
+	}
+}
+
+func unknownKeys(m map[string]string, t *table) []string {
+	return slices.DeleteFunc(sortedKeys(m), func(name string) bool {
+		_, known := t.byName[name]
+		return known
+	})
+}
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+func ref(s string) *string { return &s }
