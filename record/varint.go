@@ -16,7 +16,11 @@ func uvarint(b []byte, p int) (uint32, int) {
 	return uvarintSlow(b, p)
 }
 
+//go:noinline
 func uvarintSlow(b []byte, p int) (uint32, int) {
+	if uint(p) < uint(len(b)) && uint(p+1) < uint(len(b)) && b[p+1] < 0x80 {
+		return uint32(b[p]&0x7f) | uint32(b[p+1])<<7, p + 2
+	}
 	var v uint32
 	for shift := 0; shift < 35; shift += 7 {
 		if p >= len(b) {
@@ -34,6 +38,17 @@ func uvarintSlow(b []byte, p int) (uint32, int) {
 
 // uvarlong reads a varint of at most 64 bits.
 func uvarlong(b []byte, p int) (uint64, int) {
+	if p < len(b) && b[p] < 0x80 {
+		return uint64(b[p]), p + 1
+	}
+	return uvarlongSlow(b, p)
+}
+
+//go:noinline
+func uvarlongSlow(b []byte, p int) (uint64, int) {
+	if uint(p) < uint(len(b)) && uint(p+1) < uint(len(b)) && b[p+1] < 0x80 {
+		return uint64(b[p]&0x7f) | uint64(b[p+1])<<7, p + 2
+	}
 	var v uint64
 	for shift := 0; shift < 70; shift += 7 {
 		if p >= len(b) {

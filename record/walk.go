@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -48,55 +49,37 @@ func unpackError(err error) error {
 	return &Error{Kind: Unreadable, Message: "Failed to decompress record stream: " + err.Error()}
 }
 
-// records is the hot loop: some 6 ns for a record of 100 bytes. Reads behind
-// the end yield the position invalid, which the one comparison with end finds.
+// entry is what the walk wants to know of one record.
+type entry struct {
+	end       int   // position after the record
+	timestamp int64 // delta
+	offset    int32 // delta
+	key       int32 // length, negative for null
+}
+
+// records is the hot loop: 5 to 6 ns for a record of 100 bytes, beside the
+// checksum's 4.
 func (w *walk) records(data []byte, o *CheckOptions) error {
 	w.max = NoTimestamp
 	p := 0
 	for i := int32(0); i < w.count; i++ {
-		u, start := uvarint(data, p)
-		size := unzigzag(u)
-		if start == invalid {
-			return refuse(InvalidRecord, "Incorrect declared batch size, premature EOF reached")
+		e, ok := glance(data, p)
+		if !ok {
+			var err error
+			if e, err = examine(data, p); err != nil {
+				return err
+			}
 		}
-		if size < 0 || int(size) > len(data)-start {
-			return badSize(size, len(data)-start)
-		}
-		body := data[:start+int(size)]
-		// The record's attributes are a byte without meaning.
-		var td uint64
-		var od, keySize, valueSize, headers uint32
-		if p = start + 1; p < len(body) && body[p] < 0x80 {
-			td, p = uint64(body[p]), p+1
-		} else {
-			td, p = uvarlong(body, p)
-		}
-		od, p = uvarint(body, p)
-		keySize, p = uvarint(body, p)
-		key := unzigzag(keySize)
-		if key > 0 {
-			p += int(key)
-		}
-		valueSize, p = uvarint(body, p)
-		if value := unzigzag(valueSize); value > 0 {
-			p += int(value)
-		}
-		headers, p = uvarint(body, p)
-		if headers != 0 {
-			p = skipHeaders(body, p, unzigzag(headers))
-		}
-		if p != len(body) {
-			return badBody(size, p, start, len(body))
-		}
-		timestamp := w.base + unzigzag64(td)
+		p = e.end
+		timestamp := w.base + e.timestamp
 		if timestamp > w.max {
-			w.max, w.maxDelta = timestamp, unzigzag(od)
+			w.max, w.maxDelta = timestamp, e.offset
 		}
-		if unzigzag(od) != i {
+		if e.offset != i {
 			w.gaps = true
 		}
-		if key < 0 && w.keys || timestamp < w.low || timestamp > w.high {
-			w.reject(i, key, timestamp, unzigzag(od), o)
+		if e.key < 0 && w.keys || timestamp < w.low || timestamp > w.high {
+			w.reject(i, e.key, timestamp, e.offset, o)
 		}
 	}
 	if p != len(data) {
@@ -105,26 +88,104 @@ func (w *walk) records(data []byte, o *CheckOptions) error {
 	return nil
 }
 
+// glance reads a usual record, all of whose fields take one byte or two, from
+// two words of eight bytes. It says no to all else, sound or not, and leaves
+// it to examine, which finds the same of what glance takes.
+func glance(data []byte, p int) (e entry, ok bool) {
+	if p > len(data)-16 {
+		return e, false
+	}
+	w := binary.LittleEndian.Uint64(data[p:])
+	long := w & (w >> 8)
+	u, n := short(w)
+	size := int(unzigzag(u))
+	p += n
+	e.end = p + size
+	if p++; size < minRecord || p > len(data)-8 { // The attributes are a byte without meaning.
+		return e, false
+	}
+	w = binary.LittleEndian.Uint64(data[p:])
+	long |= w & (w >> 8)
+	u, n = short(w)
+	e.timestamp = int64(unzigzag(u))
+	w, p = w>>(uint(n*8)&63), p+n
+	long |= w & (w >> 8)
+	u, n = short(w)
+	e.offset = unzigzag(u)
+	w, p = w>>(uint(n*8)&63), p+n
+	long |= w & (w >> 8)
+	u, n = short(w)
+	e.key = unzigzag(u)
+	p += n + max(0, int(e.key))
+	if p > len(data)-4 {
+		return e, false
+	}
+	v := uint64(binary.LittleEndian.Uint32(data[p:]))
+	long |= v & (v >> 8)
+	u, n = short(v)
+	p += n + max(0, int(unzigzag(u)))
+	// One byte is left, and says that there are no headers.
+	return e, long&0x80 == 0 && p+1 == e.end && p < len(data) && data[p] == 0
+}
+
+// minRecord is the size of a record with nothing in it.
+const minRecord = 6
+
+// short reads a varint of one or two bytes from the low end of w.
+func short(w uint64) (v uint32, n int) {
+	if w&0x80 == 0 {
+		return uint32(w & 0x7f), 1
+	}
+	return uint32(w&0x7f | w>>1&0x3f80), 2
+}
+
+// examine reads any record, or says what is wrong with it. Reads behind the end
+// yield the position invalid, which the one comparison with the end finds.
+func examine(data []byte, p int) (e entry, err error) {
+	u, start := uvarint(data, p)
+	size := unzigzag(u)
+	if start == invalid {
+		return e, refuse(InvalidRecord, "Incorrect declared batch size, premature EOF reached")
+	}
+	if size < 0 || int(size) > len(data)-start {
+		return e, badSize(size, len(data)-start)
+	}
+	body := data[:start+int(size)]
+	td, p := uvarlong(body, start+1)
+	od, p := uvarint(body, p)
+	key, p := skip(body, p)
+	_, p = skip(body, p)
+	headers, p := uvarint(body, p)
+	if headers != 0 {
+		p = skipHeaders(body, p, unzigzag(headers))
+	}
+	if p != len(body) {
+		return e, badBody(size, p, start, len(body))
+	}
+	return entry{end: p, timestamp: unzigzag64(td), offset: unzigzag(od), key: key}, nil
+}
+
+// skip steps over a length and as many bytes; a negative length is null.
+func skip(body []byte, p int) (n int32, next int) {
+	u, p := uvarint(body, p)
+	n = unzigzag(u)
+	if p > len(body) || int(n) > len(body)-p {
+		return n, invalid
+	}
+	return n, p + max(0, int(n))
+}
+
 // skipHeaders returns the position after n headers, or invalid.
 func skipHeaders(body []byte, p int, n int32) int {
 	if n < 0 || p > len(body) || int(n) > len(body)-p {
 		return invalid
 	}
 	for ; n > 0; n-- {
-		key, value := uint32(0), uint32(0)
-		key, p = uvarint(body, p)
-		k := unzigzag(key)
-		if k < 0 {
+		var key int32
+		if key, p = skip(body, p); key < 0 || p == invalid {
 			return invalid
 		}
-		if p += int(k); p > len(body) {
-			return invalid
-		}
-		value, p = uvarint(body, p)
-		if v := unzigzag(value); v > 0 {
-			p += int(v)
-		}
-		if p > len(body) {
+		if _, p = skip(body, p); p == invalid {
 			return invalid
 		}
 	}
