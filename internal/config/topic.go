@@ -88,6 +88,9 @@ func CheckTopic(b *Broker, configs []Override) (map[string]string, error) {
 // ResolveTopic gives the effective configuration of a topic that exists. Names it does not know are ignored, since another
 // version may have written them; a value it cannot read is an [*InvalidError].
 func ResolveTopic(b *Broker, overrides map[string]string) (Topic, error) {
+	if len(overrides) == 0 && b.Topic != (Topic{}) {
+		return b.Topic, nil // most topics, and there may be thousands
+	}
 	v, err := topicValues(b, overrides)
 	if err != nil {
 		return Topic{}, err
