@@ -1,0 +1,357 @@
+package producers
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/record"
+)
+
+// Refusals of [State.Check], named by Kafka's error codes.
+var (
+	// ErrOutOfOrderSequence is OUT_OF_ORDER_SEQUENCE_NUMBER.
+	ErrOutOfOrderSequence = errors.New("producers: out of order sequence")
+	// ErrInvalidEpoch is INVALID_PRODUCER_EPOCH: a newer incarnation wrote here.
+	ErrInvalidEpoch = errors.New("producers: invalid producer epoch")
+	// ErrInvalidTxnState is INVALID_TXN_STATE.
+	ErrInvalidTxnState = errors.New("producers: invalid transaction state")
+	// ErrCoordinatorFenced is TRANSACTION_COORDINATOR_FENCED.
+	ErrCoordinatorFenced = errors.New("producers: transaction coordinator fenced")
+)
+
+// window is how many batches of a producer are remembered: clients keep no more
+// in flight (max.in.flight.requests.per.connection with idempotence).
+const window = 5
+
+// DefaultMaxProducers bounds the producers of one partition: each costs some
+// 250 bytes. Beyond it the one silent for longest is forgotten, as if its
+// records had been deleted; a client that gets a new producer id for each
+// record must not take the broker's memory.
+const DefaultMaxProducers = 100_000
+
+// Options of a State. The zero value is usable.
+type Options struct {
+	// MaxProducers; 0 means DefaultMaxProducers. Producers with an open
+	// transaction are never forgotten.
+	MaxProducers int
+}
+
+// Origin says who wants to append.
+type Origin uint8
+
+const (
+	// Client is a Produce request: all rules hold.
+	Client Origin = iota
+	// Coordinator writes markers and transactional offsets: epochs are checked,
+	// sequences are not.
+	Coordinator
+)
+
+// CheckOptions qualify one append.
+type CheckOptions struct {
+	Origin Origin
+	// TransactionVersion is that of a marker's coordinator: from 2 on a marker
+	// carries an epoch above that of the transaction's batches (KIP-890).
+	TransactionVersion int16
+	// StartAtZero is for producers of transactions version 2 that begin to
+	// write here: one that is unknown must begin with sequence 0.
+	StartAtZero bool
+}
+
+// Verdict is what to do with a batch that was not refused.
+type Verdict struct {
+	// Duplicate says not to append, and to answer with what follows once that
+	// is committed: where the batch already is, and its greatest timestamp
+	// (which Kafka then answers as the append time).
+	Duplicate  bool
+	BaseOffset model.Offset
+	LastOffset model.Offset
+	Timestamp  int64
+}
+
+// written is one remembered batch.
+type written struct {
+	lastOffset   model.Offset
+	timestamp    int64
+	lastSequence int32
+	offsetDelta  int32
+}
+
+func (w *written) firstSequence() int32 { return record.AddSequence(w.lastSequence, -w.offsetDelta) }
+
+// producer is what is known of one producer id. It hangs in State's list from
+// longest silent to last heard.
+type producer struct {
+	id               model.ProducerID
+	txnFirst         model.Offset // of the open transaction, or NoOffset
+	lastTimestamp    int64
+	coordinatorEpoch int32 // -1 before the first marker
+	epoch            int16
+	count            uint8 // valid entries of batches
+	batches          [window]written
+	older, newer     *producer
+}
+
+func (p *producer) last() *written { return &p.batches[p.count-1] }
+
+// lastSequence is -1 when the epoch has no batch yet.
+func (p *producer) lastSequence() int32 {
+	if p.count == 0 {
+		return record.NoSequence
+	}
+	return p.last().lastSequence
+}
+
+func (p *producer) add(w written) {
+	if p.count == window {
+		copy(p.batches[:], p.batches[1:])
+		p.count--
+	}
+	p.batches[p.count] = w
+	p.count++
+}
+
+// enter begins an epoch: what was written in another is no repeat.
+func (p *producer) enter(epoch int16) {
+	if p.epoch != epoch {
+		p.epoch, p.count = epoch, 0
+	}
+}
+
+// State is the memory of one partition. The zero value is not usable: see New.
+type State struct {
+	max       int
+	producers map[model.ProducerID]*producer
+	// ends of the list: oldest is the next to be forgotten.
+	oldest, newest *producer
+	open           []txn // by first offset
+	undecided      []txn // by first offset; marker written, commit point below it
+}
+
+// New returns a State that knows no producer.
+func New(o Options) *State {
+	if o.MaxProducers <= 0 {
+		o.MaxProducers = DefaultMaxProducers
+	}
+	return &State{max: o.MaxProducers, producers: make(map[model.ProducerID]*producer)}
+}
+
+// Check says whether a batch may be appended, without changing anything. It
+// reads the header; of a control batch the marker too. Batches without a
+// producer always may. The partition's lock must be held from Check to Apply.
+func (s *State) Check(b record.Batch, o CheckOptions) (Verdict, error) {
+	id := b.ProducerID()
+	if id == model.NoProducer {
+		return Verdict{}, nil
+	}
+	p := s.producers[id]
+	if b.IsControl() {
+		return Verdict{}, checkMarker(p, b, o)
+	}
+	if p == nil {
+		if o.StartAtZero && o.Origin == Client && b.BaseSequence() != 0 {
+			return Verdict{}, fmt.Errorf("%w: producer %d is unknown and starts at %d, not 0", ErrOutOfOrderSequence, id, b.BaseSequence())
+		}
+		return Verdict{}, nil
+	}
+	if o.Origin == Client {
+		if v, ok := p.find(b); ok {
+			return v, nil
+		}
+	}
+	if b.ProducerEpoch() < p.epoch {
+		return Verdict{}, staleEpoch(p, b)
+	}
+	if o.Origin == Client {
+		if err := p.checkSequence(b); err != nil {
+			return Verdict{}, err
+		}
+	}
+	if p.txnFirst != model.NoOffset && !b.IsTransactional() {
+		return Verdict{}, fmt.Errorf("%w: expected transactional write from producer %d", ErrInvalidTxnState, id)
+	}
+	return Verdict{}, nil
+}
+
+// find looks for a repeat: same epoch, same first and last sequence.
+func (p *producer) find(b record.Batch) (Verdict, bool) {
+	if b.ProducerEpoch() != p.epoch {
+		return Verdict{}, false
+	}
+	first, last := b.BaseSequence(), b.LastSequence()
+	for i := range p.batches[:p.count] {
+		if w := &p.batches[i]; w.lastSequence == last && w.firstSequence() == first {
+			return Verdict{Duplicate: true, BaseOffset: w.lastOffset - model.Offset(w.offsetDelta), LastOffset: w.lastOffset, Timestamp: w.timestamp}, true
+		}
+	}
+	return Verdict{}, false
+}
+
+func (p *producer) checkSequence(b record.Batch) error {
+	first := b.BaseSequence()
+	if b.ProducerEpoch() != p.epoch {
+		if first != 0 && p.epoch != noEpoch {
+			return fmt.Errorf("%w: producer %d begins epoch %d with %d, not 0 (current epoch %d)",
+				ErrOutOfOrderSequence, p.id, b.ProducerEpoch(), first, p.epoch)
+		}
+		return nil
+	}
+	if last := p.lastSequence(); first != next(last) {
+		return fmt.Errorf("%w: producer %d at %d (incoming), %d (current end)", ErrOutOfOrderSequence, p.id, first, last)
+	}
+	return nil
+}
+
+// noEpoch is the epoch of a producer of which no epoch is known.
+const noEpoch = -1
+
+func next(sequence int32) int32 {
+	if sequence == math.MaxInt32 {
+		return 0
+	}
+	return sequence + 1
+}
+
+func staleEpoch(p *producer, b record.Batch) error {
+	return fmt.Errorf("%w: producer %d has %d, last seen is %d", ErrInvalidEpoch, p.id, b.ProducerEpoch(), p.epoch)
+}
+
+func checkMarker(p *producer, b record.Batch, o CheckOptions) error {
+	c, err := b.Control()
+	if err != nil {
+		return err
+	}
+	if p == nil {
+		return nil
+	}
+	stale := b.ProducerEpoch() < p.epoch
+	if o.TransactionVersion >= 2 && b.ProducerEpoch() == p.epoch {
+		// The retry of a marker that is here already (KAFKA-19999).
+		stale = p.txnFirst != model.NoOffset
+	}
+	if stale {
+		return staleEpoch(p, b)
+	}
+	if c.CoordinatorEpoch < p.coordinatorEpoch {
+		return fmt.Errorf("%w: producer %d, epoch %d (zombie), %d (current)", ErrCoordinatorFenced, p.id, c.CoordinatorEpoch, p.coordinatorEpoch)
+	}
+	return nil
+}
+
+// Apply takes in a batch that was appended, or is replayed, in the order of
+// offsets. It refuses nothing: what is in the log is true. For a marker that
+// ends a transaction with data it returns what became of that.
+func (s *State) Apply(b record.Batch) (Completed, bool) {
+	id := b.ProducerID()
+	if id == model.NoProducer {
+		return Completed{}, false
+	}
+	if b.IsControl() {
+		c, err := b.Control()
+		if err != nil || c.Type > record.Commit {
+			return Completed{}, false // Emptied by compaction, or of a kind that is not ours.
+		}
+		return s.applyMarker(b, c)
+	}
+	p := s.touch(id)
+	p.enter(b.ProducerEpoch())
+	p.lastTimestamp = b.MaxTimestamp()
+	p.add(written{lastOffset: b.LastOffset(), timestamp: b.MaxTimestamp(), lastSequence: b.LastSequence(), offsetDelta: b.LastOffsetDelta()})
+	if b.IsTransactional() && p.txnFirst == model.NoOffset {
+		p.txnFirst = b.BaseOffset()
+		s.open = insert(s.open, txn{producer: id, first: p.txnFirst})
+	}
+	return Completed{}, false
+}
+
+// touch returns the producer, made if need be, as the last heard.
+func (s *State) touch(id model.ProducerID) *producer {
+	p := s.producers[id]
+	if p == nil {
+		if len(s.producers) >= s.max {
+			s.forgetOne()
+		}
+		p = &producer{id: id, txnFirst: model.NoOffset, epoch: noEpoch, coordinatorEpoch: -1, lastTimestamp: record.NoTimestamp}
+		s.producers[id] = p
+	} else {
+		s.unlink(p)
+	}
+	p.older, p.newer = s.newest, nil
+	if s.newest != nil {
+		s.newest.newer = p
+	} else {
+		s.oldest = p
+	}
+	s.newest = p
+	return p
+}
+
+func (s *State) unlink(p *producer) {
+	if p.older != nil {
+		p.older.newer = p.newer
+	} else {
+		s.oldest = p.newer
+	}
+	if p.newer != nil {
+		p.newer.older = p.older
+	} else {
+		s.newest = p.older
+	}
+}
+
+func (s *State) forget(p *producer) {
+	s.unlink(p)
+	delete(s.producers, p.id)
+}
+
+func (s *State) forgetOne() {
+	for p := s.oldest; p != nil; p = p.newer {
+		if p.txnFirst == model.NoOffset {
+			s.forget(p)
+			return
+		}
+	}
+}
+
+// Expire forgets producers silent for at least after, and returns how many
+// (producer.id.expiration.ms; silence counts from the greatest timestamp of the
+// last batch). Those with an open transaction stay.
+func (s *State) Expire(now time.Time, after time.Duration) int {
+	n, limit := 0, now.UnixMilli()-after.Milliseconds()
+	for p := s.oldest; p != nil; {
+		newer := p.newer
+		if p.txnFirst == model.NoOffset && p.lastTimestamp <= limit {
+			s.forget(p)
+			n++
+		}
+		p = newer
+	}
+	return n
+}
+
+// Len is how many producers are known.
+func (s *State) Len() int { return len(s.producers) }
+
+// Producer is what DescribeProducers tells of one.
+type Producer struct {
+	ID               model.ProducerID
+	Epoch            int16
+	LastSequence     int32
+	LastTimestamp    int64
+	CoordinatorEpoch int32
+	// TxnFirst is the first offset of the open transaction, or NoOffset.
+	TxnFirst model.Offset
+}
+
+// Active lists all producers, the longest silent first.
+func (s *State) Active() []Producer {
+	out := make([]Producer, 0, len(s.producers))
+	for p := s.oldest; p != nil; p = p.newer {
+		out = append(out, Producer{ID: p.id, Epoch: p.epoch, LastSequence: p.lastSequence(), LastTimestamp: p.lastTimestamp,
+			CoordinatorEpoch: p.coordinatorEpoch, TxnFirst: p.txnFirst})
+	}
+	return out
+}
