@@ -13,7 +13,8 @@ import org.apache.kafka.common.protocol.MessageUtil;
 /**
  * Reads lines "NAME VERSION HEX" and answers each with what Kafka's own classes make of the message:
  * "ok HEX JSON", written again and as text, or "error TEXT".
- * NAME "?header" parses a request header instead and answers with its fields.
+ * NAME "?header" parses a request header instead and answers with its fields; "?metadata" a record of the metadata log with its
+ * frame; "?group" and "?transaction" a coordinator's record, where HEX is KEY:VALUE.
  */
 public final class Echo {
     private static final String[] PACKAGES = {
@@ -28,10 +29,15 @@ public final class Echo {
         var out = new PrintStream(new java.io.FileOutputStream(java.io.FileDescriptor.out), false, "UTF-8");
         for (String line; (line = in.readLine()) != null; ) {
             String[] f = line.split(" ", 3);
-            ByteBuffer bytes = ByteBuffer.wrap(HexFormat.of().parseHex(f[2]));
             String answer;
             try {
-                answer = "ok " + (f[0].equals("?header") ? header(bytes) : echo(f[0], Short.parseShort(f[1]), bytes));
+                answer = "ok " + switch (f[0]) {
+                    case "?header" -> header(parse(f[2]));
+                    case "?metadata" -> metadata(parse(f[2]));
+                    case "?group" -> record(new org.apache.kafka.coordinator.group.GroupCoordinatorRecordSerde(), f[2]);
+                    case "?transaction" -> record(new org.apache.kafka.coordinator.transaction.TransactionCoordinatorRecordSerde(), f[2]);
+                    default -> echo(f[0], Short.parseShort(f[1]), parse(f[2]));
+                };
             } catch (Throwable e) {
                 Throwable cause = e instanceof java.lang.reflect.InvocationTargetException ? e.getCause() : e;
                 answer = "error " + String.valueOf(cause).replace('\n', ' ');
@@ -47,9 +53,7 @@ public final class Echo {
         message.read(new ByteBufferAccessor(bytes), version);
         if (bytes.hasRemaining()) throw new IllegalStateException(bytes.remaining() + " bytes left over");
         ByteBuffer again = MessageUtil.toByteBufferAccessor(message, version).buffer();
-        byte[] copy = new byte[again.remaining()];
-        again.get(copy);
-        return HexFormat.of().formatHex(copy) + " " + json(type, message, version);
+        return hex(again) + " " + json(type, message, version);
     }
 
     private static JsonNode json(Class<?> type, Message message, short version) throws Exception {
@@ -68,6 +72,32 @@ public final class Echo {
             }
         }
         throw new ClassNotFoundException(name);
+    }
+
+    private static ByteBuffer parse(String hex) {
+        return ByteBuffer.wrap(HexFormat.of().parseHex(hex));
+    }
+
+    private static String hex(ByteBuffer bytes) {
+        byte[] copy = new byte[bytes.remaining()];
+        bytes.get(copy);
+        return HexFormat.of().formatHex(copy);
+    }
+
+    private static String metadata(ByteBuffer bytes) {
+        var serde = org.apache.kafka.metadata.MetadataRecordSerde.INSTANCE;
+        var record = serde.read(new ByteBufferAccessor(bytes), bytes.remaining());
+        var cache = new org.apache.kafka.common.protocol.ObjectSerializationCache();
+        var out = new ByteBufferAccessor(ByteBuffer.allocate(serde.recordSize(record, cache)));
+        serde.write(record, cache, out);
+        out.buffer().flip();
+        return hex(out.buffer());
+    }
+
+    private static String record(org.apache.kafka.coordinator.common.runtime.CoordinatorRecordSerde serde, String hex) {
+        String[] parts = hex.split(":");
+        var record = serde.deserialize(parse(parts[0]), parse(parts[1]));
+        return HexFormat.of().formatHex(serde.serializeKey(record)) + ":" + HexFormat.of().formatHex(serde.serializeValue(record));
     }
 
     private static String header(ByteBuffer bytes) {
