@@ -1,0 +1,449 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/vfs"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/record"
+)
+
+// Truncate cuts the log back: no batch that reaches to or beyond the offset
+// stays. It is durable when it returns, and so is all that it left. An offset
+// at or above the end changes nothing; one below the start restarts the log
+// there.
+func (l *Log) Truncate(to model.Offset) error {
+	l.append.Lock()
+	defer l.append.Unlock()
+	return l.wrap("truncate", l.truncate(to))
+}
+
+func (l *Log) truncate(to model.Offset) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if to >= l.End() {
+		return nil
+	}
+	if to <= l.mu.segments[0].base {
+		return l.restart(to)
+	}
+	keep := l.segmentIndexOf(to - 1)
+	s := l.mu.segments[keep]
+	pos, end, err := l.cutPoint(s, to)
+	if err != nil {
+		return err
+	}
+	if err := l.outdateMarks(Mark{Offset: end, Segment: s.base, Position: pos}); err != nil {
+		return err
+	}
+	if err := l.cutSegments(keep+1, s, pos, end); err != nil {
+		return l.fail(err) // Half done: only opening anew tells what is there.
+	}
+	l.event(Event{Kind: EventTruncated, Segment: s.base, Offset: end})
+	return nil
+}
+
+func (l *Log) segmentIndexOf(o model.Offset) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.segmentIndexLocked(o)
+}
+
+// cutPoint is the position in a segment at which the batches below an offset
+// end, and the end of the last of them.
+func (l *Log) cutPoint(s *segment, to model.Offset) (pos int64, end model.Offset, err error) {
+	h, err := l.openFile(s)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer h.release()
+	r := reading{segment: s, base: s.base, size: s.size, offsets: s.offsets}
+	from := l.floor(&r, to)
+	sc := newScanner(h, from, s.size)
+	defer sc.close()
+	// The batch at the floor may reach to the offset itself; then what comes before ends at
+	// its base.
+	end = s.base
+	for sc.next() {
+		if sc.header.LastOffset() >= to {
+			if sc.pos == from && from > 0 {
+				end = min(to, sc.header.BaseOffset())
+			}
+			break
+		}
+		end = sc.header.End()
+	}
+	return sc.pos, end, sc.err
+}
+
+// cutSegments removes the segments from index gone on and shortens s.
+func (l *Log) cutSegments(gone int, s *segment, pos int64, end model.Offset) error {
+	removed := l.mu.segments[gone:]
+	l.mu.Lock()
+	l.mu.segments = slices.Clone(l.mu.segments[:gone])
+	l.mu.generation++
+	l.mu.places.forget()
+	l.mu.end = end
+	l.mu.start = min(l.mu.start, end)
+	shrunk := pos < s.size
+	s.size = pos
+	l.mu.Unlock()
+	for _, r := range slices.Backward(removed) {
+		l.mu.Lock()
+		r.closeLocked()
+		l.mu.Unlock()
+		if err := l.removeFiles(r.base); err != nil {
+			return err
+		}
+	}
+	if shrunk {
+		if err := l.shorten(s, pos, end); err != nil {
+			return err
+		}
+	}
+	if err := l.syncWhatIsLeft(); err != nil {
+		return err
+	}
+	if err := l.removeSnapshots(end); err != nil {
+		return err
+	}
+	if err := l.trimEpochs(l.Start(), end); err != nil {
+		return err
+	}
+	l.activeReady = false
+	return l.fs.SyncDir(l.dir)
+}
+
+// shorten cuts the file of a segment and its indexes.
+func (l *Log) shorten(s *segment, pos int64, end model.Offset) error {
+	h, err := l.openFile(s)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if err := cutFile(h, pos); err != nil {
+		return err
+	}
+	if err := l.loadIndexes(s); err != nil {
+		return err
+	}
+	var e [timeWidth]byte
+	entries, err := s.offsets.search(l.fs, &e, func(e []byte) bool {
+		_, p := entryOffset(e)
+		return int64(p) >= pos
+	})
+	if err != nil {
+		return err
+	}
+	rel := relative(s.base, end)
+	times, err := s.times.search(l.fs, &e, func(e []byte) bool {
+		_, o := entryTime(e)
+		return o >= rel
+	})
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	s.offsets.truncate(entries)
+	s.times.truncate(times)
+	s.timesKnown, s.maxTime, s.maxTimeOffset = false, record.NoTimestamp, s.base
+	s.sinceIndex = 0
+	s.firstKnown = s.firstKnown && pos > 0
+	s.synced = min(s.synced, pos)
+	l.mu.Unlock()
+	if err := l.truncateTxns(s, end); err != nil {
+		return err
+	}
+	return l.flushIndexes(s)
+}
+
+// syncWhatIsLeft makes everything below the cut durable: what is appended there
+// next must not be followed by what was cut.
+func (l *Log) syncWhatIsLeft() error {
+	sync, err := l.BeginSync()
+	if err != nil {
+		return err
+	}
+	if err := l.FinishSync(sync, sync.Flush()); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.synced = l.mu.end
+	return nil
+}
+
+// TruncateFullyAndStartAt removes everything; the log is empty and goes on at
+// an offset. Durable when it returns.
+func (l *Log) TruncateFullyAndStartAt(o model.Offset) error {
+	l.append.Lock()
+	defer l.append.Unlock()
+	if err := l.Err(); err != nil {
+		return err
+	}
+	return l.wrap("truncate", l.restart(o))
+}
+
+func (l *Log) restart(o model.Offset) error {
+	if err := l.outdateMarks(Mark{Offset: o, Segment: o, Position: restarted, Start: o}); err != nil {
+		return err
+	}
+	if err := l.restartAt(o); err != nil {
+		return l.fail(err)
+	}
+	l.event(Event{Kind: EventTruncated, Segment: o, Offset: o})
+	return nil
+}
+
+func (l *Log) restartAt(o model.Offset) error {
+	l.mu.Lock()
+	removed := l.mu.segments
+	for _, s := range removed {
+		s.closeLocked()
+	}
+	l.mu.generation++
+	l.mu.places.forget()
+	l.mu.start, l.mu.end, l.mu.synced = o, o, o
+	l.mu.Unlock()
+	for _, s := range slices.Backward(removed) {
+		if err := l.removeFiles(s.base); err != nil {
+			return err
+		}
+	}
+	if err := l.removeSnapshots(-1); err != nil {
+		return err
+	}
+	s, err := l.createSegment(o)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.mu.segments = []*segment{s}
+	l.mu.Unlock()
+	l.activeReady = true
+	if err := l.trimEpochs(o, o); err != nil {
+		return err
+	}
+	return l.fs.SyncDir(l.dir)
+}
+
+// restarted stands for the position in the note of a restart.
+const restarted = -1
+
+// outdateMarks writes, before a truncation below them changes anything, that
+// marks of this and earlier generations end here. A mark that the caller kept
+// would else vouch for what is appended after the truncation.
+func (l *Log) outdateMarks(m Mark) error {
+	l.mu.Lock()
+	generation := l.mu.generation + 1
+	l.mu.Unlock()
+	b := fmt.Appendf(nil, "0\n%d %d %d %d %d\n", generation, m.Offset, m.Segment, m.Position, m.Start)
+	return vfs.WriteFile(l.fs, filepath.Join(l.dir, truncationFile), b)
+}
+
+// outdateMark reads what outdateMarks wrote and applies it to the mark that the
+// caller kept.
+func (l *Log) outdateMark() error {
+	b, err := vfs.ReadFile(l.fs, filepath.Join(l.dir, truncationFile), 1<<10)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var version int
+	var t Mark
+	if n, err := fmt.Sscanf(string(b), "%d\n%d %d %d %d %d\n", &version, &t.Generation, &t.Offset, &t.Segment, &t.Position, &t.Start); n != 6 || version != 0 {
+		return fmt.Errorf("%s: %q: %w", truncationFile, b, err)
+	}
+	if l.mark.Generation >= t.Generation {
+		return nil
+	}
+	switch {
+	case t.Position == restarted:
+		// What the old mark vouched for is gone, or half gone if the restart was
+		// interrupted: everything is read.
+		l.mark = Mark{Start: t.Start, Producers: true}
+	case t.Offset < l.mark.Offset:
+		// Everything below the cut was durable, but how many index entries lie
+		// there is not known: that segment is read whole.
+		start := min(l.mark.Start, t.Offset)
+		l.mark = Mark{Offset: t.Segment, Segment: t.Segment, Start: start, Producers: true}
+	}
+	l.mark.Generation = t.Generation
+	return nil
+}
+
+// SetStart moves the start of the log up, for DeleteRecords or because the
+// leader's did. It changes memory only; the caller keeps the start, in a mark or
+// in log-start-offset-checkpoint. Segments that lie wholly below go with the
+// next Retain.
+func (l *Log) SetStart(o model.Offset) error {
+	l.append.Lock()
+	defer l.append.Unlock()
+	l.mu.Lock()
+	if l.mu.err != nil {
+		l.mu.Unlock()
+		return l.mu.err
+	}
+	if o > l.mu.end {
+		l.mu.Unlock()
+		return l.wrap("set start", ErrOutOfRange)
+	}
+	moved := o > l.mu.start
+	l.mu.start = max(l.mu.start, o)
+	l.mu.Unlock()
+	if !moved {
+		return nil
+	}
+	return l.wrap("set start", l.trimEpochsIfRoom())
+}
+
+// Retention says how much a log keeps. Zero values keep everything.
+type Retention struct {
+	// Age deletes segments whose greatest timestamp is older (retention.ms);
+	// ignored if not positive.
+	Age time.Duration
+	// Bytes deletes the oldest segments while the others hold at least as many
+	// (retention.bytes); ignored if not positive.
+	Bytes int64
+	// Limit keeps the segments that reach beyond it: the commit point.
+	Limit model.Offset
+}
+
+// Retain deletes the segments that retention, or the log start, gives up, oldest
+// first, and moves the start. An active segment whose records are all too old is rolled and
+// deleted too. Deletion is a rename to .deleted, durable when Retain returns;
+// DeleteExpired frees the space. It returns how many segments were deleted.
+func (l *Log) Retain(now time.Time, r Retention) (int, error) {
+	l.append.Lock()
+	defer l.append.Unlock()
+	if err := l.Err(); err != nil {
+		return 0, err
+	}
+	l.lastNow = now
+	n, err := l.retainable(now, r)
+	if err != nil || n == 0 {
+		return 0, l.wrap("retain", err)
+	}
+	if n == len(l.mu.segments) {
+		if err := l.rollTo(l.End()); err != nil {
+			return 0, l.wrap("retain", err)
+		}
+	}
+	if err := l.retire(n, now); err != nil {
+		return 0, l.wrap("retain", l.fail(err))
+	}
+	return n, l.wrap("retain", l.trimEpochsIfRoom())
+}
+
+// trimEpochsIfRoom must not stop retention on a full disk: epochs that stay in
+// the file too long are left out when it is read.
+func (l *Log) trimEpochsIfRoom() error {
+	err := l.trimEpochs(l.Start(), l.End())
+	if isFull(err) {
+		return nil
+	}
+	return err
+}
+
+// retainable counts the segments at the front that may go.
+func (l *Log) retainable(now time.Time, r Retention) (int, error) {
+	surplus := l.Size() - r.Bytes
+	for i, s := range l.mu.segments {
+		end := l.End()
+		last := i == len(l.mu.segments)-1
+		if !last {
+			end = l.mu.segments[i+1].base
+		}
+		if s.size == 0 && last || end > r.Limit {
+			return i, nil
+		}
+		gone := !last && end <= l.Start()
+		if !gone && r.Bytes > 0 && !last && surplus >= s.size {
+			gone = true
+		}
+		if !gone && r.Age > 0 {
+			old, err := l.olderThan(s, now.Add(-r.Age))
+			if err != nil {
+				return i, err
+			}
+			gone = old
+		}
+		if !gone {
+			return i, nil
+		}
+		surplus -= s.size
+	}
+	return len(l.mu.segments), nil
+}
+
+// olderThan asks the records of a segment or, if none has a timestamp, its file.
+func (l *Log) olderThan(s *segment, t time.Time) (bool, error) {
+	if err := l.loadTimes(s); err != nil {
+		return false, err
+	}
+	ts := s.maxTime
+	if ts < 0 {
+		info, err := l.fs.Stat(l.path(s.base, logSuffix))
+		if err != nil {
+			return false, err
+		}
+		ts = info.ModTime
+	}
+	return ts < t.UnixMilli(), nil
+}
+
+// retire renames the files of the first n segments.
+func (l *Log) retire(n int, now time.Time) error {
+	l.mu.Lock()
+	gone := l.mu.segments[:n]
+	l.mu.segments = slices.Clone(l.mu.segments[n:])
+	l.mu.start = max(l.mu.start, l.mu.segments[0].base)
+	for _, s := range gone {
+		s.closeLocked()
+		l.mu.deleted = append(l.mu.deleted, deletedSegment{s.base, now})
+	}
+	l.mu.Unlock()
+	for _, s := range gone {
+		for _, suffix := range segmentSuffixes {
+			from := l.path(s.base, suffix)
+			if err := l.fs.Rename(from, from+deletedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		l.event(Event{Kind: EventDeleted, Segment: s.base, Offset: s.base, Bytes: s.size})
+	}
+	return l.fs.SyncDir(l.dir)
+}
+
+// DeleteExpired removes the files of segments that were deleted at least delay
+// ago (file.delete.delay.ms). It returns how many segments still wait.
+func (l *Log) DeleteExpired(now time.Time, delay time.Duration) (waiting int, err error) {
+	l.append.Lock()
+	defer l.append.Unlock()
+	l.mu.Lock()
+	due := 0
+	for due < len(l.mu.deleted) && now.Sub(l.mu.deleted[due].at) >= delay {
+		due++
+	}
+	gone := l.mu.deleted[:due]
+	l.mu.deleted = l.mu.deleted[due:]
+	waiting = len(l.mu.deleted)
+	l.mu.Unlock()
+	for _, d := range gone {
+		for _, suffix := range segmentSuffixes {
+			rerr := l.fs.Remove(l.path(d.base, suffix) + deletedSuffix)
+			if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+				err = errors.Join(err, rerr)
+			}
+		}
+	}
+	return waiting, l.wrap("delete", err)
+}
