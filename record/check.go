@@ -83,11 +83,16 @@ type CheckOptions struct {
 	// LogAppendTime stamps the batch with Now instead of judging its times.
 	LogAppendTime bool
 	// TimestampBefore and TimestampAfter are how many milliseconds a record may
-	// be older or newer than Now; 0 means any (Kafka's "before" default is the
-	// greatest int64; its "after" default an hour).
+	// be older or newer than Now; 0 means any (Kafka's defaults are the greatest
+	// int64 and an hour).
 	TimestampBefore, TimestampAfter int64
 	// KeysRequired is for compacted topics.
 	KeysRequired bool
+	// Recompress says that the batch will be given to [Recompress], which
+	// numbers its records anew. A compressed batch that will not be is refused
+	// if its offset deltas are not 0, 1, 2 …; an uncompressed one is taken with
+	// any deltas, as Kafka does.
+	Recompress bool
 	// MaxBytes bounds the batch, header included; 0 means any
 	// (max.message.bytes).
 	MaxBytes int
@@ -109,10 +114,6 @@ type Info struct {
 	Size int
 	// Rewritten reports that Check changed the header and its checksum.
 	Rewritten bool
-	// Renumber reports a compressed batch whose offset deltas are not 0, 1, 2 …:
-	// Kafka packs it anew ([Recompress] does that). Uncompressed ones it takes
-	// as they are.
-	Renumber bool
 }
 
 // Check does to a client's batch what Kafka's LogValidator does: it refuses
@@ -129,16 +130,22 @@ func Check(b Batch, o CheckOptions) (Info, error) {
 	if !o.LogAppendTime {
 		w.low, w.high = o.window()
 	}
-	info := Info{Count: w.count, MaxTimestamp: b.MaxTimestamp(), MaxTimestampDelta: b.LastOffsetDelta()}
 	if b.IsLogAppendTime() {
-		return info, claimed(b, &o)
+		if o.LogAppendTime {
+			return Info{}, claimed(b, &o)
+		}
+		// Kafka reads the claimed time as that of every record, and drops the bit.
+		w.claimed, w.claim = true, b.MaxTimestamp()
 	}
+	info := Info{Count: w.count, MaxTimestamp: b.MaxTimestamp(), MaxTimestampDelta: b.LastOffsetDelta()}
 	if o.Validation == Full {
 		if err := w.batch(b, &o); err != nil {
-			return info, err
+			return Info{}, err
 		}
 		info.MaxTimestamp, info.MaxTimestampDelta, info.Size = w.max, w.maxDelta, w.size
-		info.Renumber = w.gaps && b.Codec() != None
+		if w.gaps && b.Codec() != None && !o.Recompress {
+			return Info{}, refuse(Unreadable, "Offset deltas of a compressed batch are not 0, 1, 2 and so on in topic partition %s", o.Name)
+		}
 	}
 	if o.LogAppendTime {
 		info.MaxTimestamp, info.MaxTimestampDelta = o.Now, b.LastOffsetDelta()
@@ -175,35 +182,86 @@ func (o *CheckOptions) window() (low, high int64) {
 	return low, high
 }
 
-// claimed refuses a client that set the LogAppendTime bit. Kafka names every
-// record of the batch.
+// claimed refuses a client that set the LogAppendTime bit where the broker
+// will. Kafka names every record of the batch.
 func claimed(b Batch, o *CheckOptions) error {
 	e := &Error{Kind: InvalidTimestamp, Shown: true, Message: messageTimestamps}
-	for i := range min(b.Count(), maxRecordErrors) {
-		e.Records = append(e.Records, RecordError{Index: i,
-			Message: "Invalid timestamp type in message. Producer should not set timestamp type to LogAppendTime."})
+	i := int32(0)
+	for r, err := range b.Records(o.MaxDecompressed) {
+		switch {
+		case errors.As(err, new(*Error)):
+			return err
+		case err != nil:
+			return unpackError(err)
+		case i < maxRecordErrors:
+			e.Records = append(e.Records, RecordError{Index: i, Message: fmt.Sprintf(
+				"Invalid timestamp type in message DefaultRecord(offset=%d, timestamp=%d, key=%d bytes, value=%d bytes). Producer should not set timestamp type to LogAppendTime.",
+				r.Offset, r.Timestamp, nullLen(r.Key), nullLen(r.Value))})
+		}
+		i++
 	}
 	return e
 }
 
-// Single returns the one batch that a produce request may carry for a
-// partition.
-func Single(records []byte) (Batch, error) {
-	b, rest, err := Next(records)
-	switch {
-	case errors.Is(err, ErrMagic):
-		return nil, &Error{Kind: InvalidRecord, Shown: true,
-			Message: "Produce requests are only allowed to contain record batches with magic version 2"}
-	case errors.Is(err, ErrShort):
-		return nil, &Error{Kind: InvalidRecord, Shown: true,
-			Message: "Produce requests must have at least one record batch per partition"}
-	case err != nil:
-		return nil, &Error{Kind: CorruptMessage, Message: err.Error()}
-	case len(rest) >= HeaderSize:
-		return nil, &Error{Kind: InvalidRecord, Shown: true,
-			Message: "Produce requests are only allowed to contain exactly one record batch per partition"}
+func nullLen(b []byte) int {
+	if b == nil {
+		return -1
 	}
-	return b, nil
+	return len(b)
+}
+
+// minSize is the least length field that Kafka's reader goes on from: what the
+// oldest format needed.
+const minSize = 14
+
+// Single returns the one batch that a produce request may carry for a
+// partition. Like Kafka it overlooks a tail too short to tell a format; the
+// caller appends the batch alone.
+func Single(records []byte) (Batch, error) {
+	n, err := peek(records)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case n == 0:
+		return nil, refuse(InvalidRecord, "Produce requests must have at least one record batch per partition")
+	case records[posMagic] != MagicV2:
+		return nil, refuse(InvalidRecord, "Produce requests are only allowed to contain record batches with magic version 2")
+	}
+	more, err := peek(records[n:])
+	if err != nil {
+		return nil, &Error{Kind: CorruptMessage, Message: err.Error()}
+	}
+	if more > 0 {
+		return nil, refuse(InvalidRecord, "Produce requests are only allowed to contain exactly one record batch per partition")
+	}
+	if n < HeaderSize {
+		return nil, refuse(CorruptMessage, "Record batch is corrupt (the size %d is smaller than the minimum allowed overhead %d)", n, HeaderSize)
+	}
+	return Batch(records[:n:n]), nil
+}
+
+// peek returns the length of the batch that b begins with, of any format that
+// ever was, or 0 if there is none that is whole.
+func peek(b []byte) (int, error) {
+	if len(b) < prefixSize {
+		return 0, nil
+	}
+	size := int32(binary.BigEndian.Uint32(b[posLength:]))
+	if size < minSize {
+		return 0, &Error{Kind: CorruptMessage, Shown: true,
+			Message: fmt.Sprintf("Record size %d is less than the minimum record overhead (%d)", size, minSize)}
+	}
+	if len(b) <= posMagic {
+		return 0, nil
+	}
+	if magic := int8(b[posMagic]); magic < 0 || magic > MagicV2 {
+		return 0, &Error{Kind: CorruptMessage, Shown: true, Message: fmt.Sprintf("Invalid magic found in record: %d", magic)}
+	}
+	if int64(len(b)) < int64(size)+prefixSize {
+		return 0, nil
+	}
+	return int(size) + prefixSize, nil
 }
 
 func checkHeader(b Batch, o *CheckOptions) error {

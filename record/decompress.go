@@ -162,6 +162,8 @@ func (s *source) release() {
 	pools.sources.Put(s)
 }
 
+// unzip reads all members of a gzip stream. As Java does, it takes what follows
+// the first and is no member for padding.
 func unzip(buf *Buffer, src []byte, limit int) error {
 	s := newSource(src)
 	defer s.release()
@@ -172,29 +174,22 @@ func unzip(buf *Buffer, src []byte, limit int) error {
 	if err := z.Reset(s); err != nil {
 		return fmt.Errorf("%w: gzip: %w", ErrCompressed, err)
 	}
-	if err := drain(buf, z, limit); err != nil {
-		return fmt.Errorf("gzip: %w", err)
+	for more := true; more; more = len(s.b) > 0 && z.Reset(s) == nil {
+		z.Multistream(false)
+		if err := drain(buf, z, limit); err != nil {
+			return fmt.Errorf("gzip: %w", err)
+		}
 	}
 	pools.gzip.Put(z)
 	return nil
 }
 
-// lz4Magic begins an LZ4 frame; lz4Independent is the flag that Kafka demands.
-const (
-	lz4Magic       = 0x184D2204
-	lz4Independent = 1 << 5
-)
-
 func unlz4(buf *Buffer, src []byte, limit int) error {
-	// The library also reads legacy and dependent frames, which no Java client
-	// could consume.
-	if len(src) < 7 || binary.LittleEndian.Uint32(src) != lz4Magic {
-		return fmt.Errorf("%w: lz4: no frame", ErrCompressed)
+	frame, err := lz4FrameOf(src)
+	if err != nil {
+		return err
 	}
-	if src[4]&lz4Independent == 0 {
-		return fmt.Errorf("%w: lz4: dependent blocks", ErrCompressed)
-	}
-	s := newSource(src)
+	s := newSource(frame)
 	defer s.release()
 	z, _ := pools.lz4.Get().(*lz4.Reader)
 	if z == nil {
@@ -207,6 +202,48 @@ func unlz4(buf *Buffer, src []byte, limit int) error {
 	z.Reset(nil)
 	pools.lz4.Put(z)
 	return nil
+}
+
+// The LZ4 frame format, as far as the length of a frame depends on it.
+const (
+	lz4Magic           = 0x184D2204
+	lz4DictID          = 1 << 0
+	lz4ContentChecksum = 1 << 2
+	lz4ContentSize     = 1 << 3
+	lz4BlockChecksum   = 1 << 4
+	lz4Independent     = 1 << 5
+)
+
+// lz4FrameOf returns the first frame of src, the only one that Kafka reads. The
+// library would go on to what follows, and would also read legacy frames and
+// dependent blocks, which no Java client can consume.
+func lz4FrameOf(src []byte) ([]byte, error) {
+	if len(src) < 7 || binary.LittleEndian.Uint32(src) != lz4Magic {
+		return nil, fmt.Errorf("%w: lz4: no frame", ErrCompressed)
+	}
+	flags := src[4]
+	if flags&lz4Independent == 0 || flags&lz4DictID != 0 {
+		return nil, fmt.Errorf("%w: lz4: flags %#x", ErrCompressed, flags)
+	}
+	p := 7
+	if flags&lz4ContentSize != 0 {
+		p += 8
+	}
+	for p+4 <= len(src) {
+		n := int(binary.LittleEndian.Uint32(src[p:]) &^ (1 << 31))
+		p += 4
+		if n == 0 {
+			if flags&lz4ContentChecksum != 0 {
+				p += 4
+			}
+			return src[:min(p, len(src))], nil
+		}
+		if flags&lz4BlockChecksum != 0 {
+			n += 4
+		}
+		p += n
+	}
+	return src, nil // Cut short: the library says so.
 }
 
 // drain reads r to its end into buf.
@@ -311,7 +348,7 @@ func unsnap(buf *Buffer, src []byte, limit int) error {
 			continue
 		}
 		if len(src) < 4 {
-			return fmt.Errorf("%w: snappy: block length cut short", ErrCompressed)
+			return nil // Java takes a tail too short for a length as the end.
 		}
 		n := int64(binary.BigEndian.Uint32(src))
 		if src = src[4:]; n > int64(len(src)) {

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 )
 
 // walk goes over the records of a batch without copying them. The fields above
@@ -13,6 +15,8 @@ type walk struct {
 	low, high int64 // range of timestamps taken
 	count     int32
 	keys      bool // records must have keys
+	claimed   bool // claim is the timestamp of every record
+	claim     int64
 
 	max      int64 // greatest timestamp, NoTimestamp if there is no record
 	maxDelta int32 // offset delta of the first record that has it
@@ -39,7 +43,7 @@ func (w *walk) batch(b Batch, o *CheckOptions) error {
 	if err := w.records(data, o); err != nil {
 		return err
 	}
-	return w.verdict(o)
+	return w.verdict()
 }
 
 func unpackError(err error) error {
@@ -72,6 +76,9 @@ func (w *walk) records(data []byte, o *CheckOptions) error {
 		}
 		p = e.end
 		timestamp := w.base + e.timestamp
+		if w.claimed {
+			timestamp = w.claim
+		}
 		if timestamp > w.max {
 			w.max, w.maxDelta = timestamp, e.offset
 		}
@@ -210,15 +217,18 @@ func (w *walk) reject(index, key int32, timestamp int64, delta int32, o *CheckOp
 	switch {
 	case key < 0 && w.keys:
 		kind = InvalidRecord
-		message = "Compacted topic cannot accept message without key in topic partition " + o.Name + "."
+		message = "Compacted topic cannot accept message without key in topic partition " + o.Name
 	case timestamp == NoTimestamp:
 		return
 	default:
 		message = fmt.Sprintf("Timestamp %d of message with offset %d is out of range. The timestamp should be within [%d, %d]",
-			timestamp, delta, o.Now-o.TimestampBefore, o.Now+o.TimestampAfter)
+			timestamp, delta, o.Now-orAny(o.TimestampBefore), o.Now+orAny(o.TimestampAfter))
 	}
 	if w.bad == nil {
 		w.bad = &Error{Kind: kind, Shown: true}
+	}
+	if kind == InvalidTimestamp {
+		w.bad.Kind = kind // One of them is enough.
 	}
 	w.badCount++
 	if len(w.bad.Records) < maxRecordErrors {
@@ -226,15 +236,27 @@ func (w *walk) reject(index, key int32, timestamp int64, delta int32, o *CheckOp
 	}
 }
 
-// verdict is the error of all rejected records: the first one's kind counts.
-func (w *walk) verdict(o *CheckOptions) error {
+// orAny is Kafka's word for a limit that is none.
+func orAny(millis int64) int64 {
+	if millis == 0 {
+		return math.MaxInt64
+	}
+	return millis
+}
+
+// verdict is the error of all rejected records.
+func (w *walk) verdict() error {
 	if w.bad == nil {
 		return nil
 	}
 	w.bad.Message = messageTimestamps
 	if w.bad.Kind == InvalidRecord {
-		w.bad.Message = fmt.Sprintf("One or more records have been rejected due to %d record errors in total, and only showing the first three errors at most: %v",
-			w.badCount, w.bad.Records[:min(3, len(w.bad.Records))])
+		var first []string
+		for _, r := range w.bad.Records[:min(3, len(w.bad.Records))] {
+			first = append(first, fmt.Sprintf("RecordError(batchIndex=%d, message='%s')", r.Index, r.Message))
+		}
+		w.bad.Message = fmt.Sprintf("One or more records have been rejected due to %d record errors in total, and only showing the first three errors at most: [%s]",
+			w.badCount, strings.Join(first, ", "))
 	}
 	return w.bad
 }

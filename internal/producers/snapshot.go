@@ -72,7 +72,7 @@ func (s *State) Load(snapshot []byte) error {
 	if err != nil {
 		return err
 	}
-	loaded := New(Options{MaxProducers: s.max})
+	loaded := New(Options{MaxProducers: s.max, Expiry: s.expiry})
 	for ; len(entries) > 0; entries = entries[entrySize:] {
 		loaded.loadEntry(entries[:entrySize])
 	}
