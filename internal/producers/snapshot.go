@@ -72,7 +72,7 @@ func (s *State) Load(snapshot []byte) error {
 	if err != nil {
 		return err
 	}
-	loaded := New(Options{MaxProducers: s.max, Expiry: s.expiry})
+	loaded := New(Options{MaxProducers: s.max})
 	for ; len(entries) > 0; entries = entries[entrySize:] {
 		loaded.loadEntry(entries[:entrySize])
 	}

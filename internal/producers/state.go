@@ -12,12 +12,12 @@ import (
 
 // Refusals of [State.Check], named by Kafka's error codes.
 var (
-	// ErrSequence is OUT_OF_ORDER_SEQUENCE_NUMBER.
-	ErrSequence = errors.New("producers: out of order sequence")
-	// ErrEpoch is INVALID_PRODUCER_EPOCH: a newer incarnation wrote here.
-	ErrEpoch = errors.New("producers: invalid producer epoch")
-	// ErrTxnState is INVALID_TXN_STATE.
-	ErrTxnState = errors.New("producers: invalid transaction state")
+	// ErrOutOfOrderSequence is OUT_OF_ORDER_SEQUENCE_NUMBER.
+	ErrOutOfOrderSequence = errors.New("producers: out of order sequence")
+	// ErrInvalidEpoch is INVALID_PRODUCER_EPOCH: a newer incarnation wrote here.
+	ErrInvalidEpoch = errors.New("producers: invalid producer epoch")
+	// ErrInvalidTxnState is INVALID_TXN_STATE.
+	ErrInvalidTxnState = errors.New("producers: invalid transaction state")
 	// ErrCoordinatorFenced is TRANSACTION_COORDINATOR_FENCED.
 	ErrCoordinatorFenced = errors.New("producers: transaction coordinator fenced")
 )
@@ -37,39 +37,39 @@ type Options struct {
 	// MaxProducers; 0 means DefaultMaxProducers. Producers with an open
 	// transaction are never forgotten.
 	MaxProducers int
-	// Expiry is how long a producer may be silent (producer.id.expiration.ms);
-	// 0 means a day, Kafka's default.
-	Expiry time.Duration
 }
 
-// Origin says who wants to append, and so which rules hold.
+// Origin says who wants to append.
 type Origin uint8
 
 const (
 	// Client is a Produce request: all rules hold.
 	Client Origin = iota
-	// ClientV2 is a Produce request of a transactional producer of
-	// transactions version 2 (KIP-890) that begins to write here: if it is
-	// unknown it must start at sequence 0.
-	ClientV2
 	// Coordinator writes markers and transactional offsets: epochs are checked,
 	// sequences are not.
 	Coordinator
-	// CoordinatorV2 is a coordinator of transactions version 2: its markers
-	// carry an epoch above that of the transaction's batches.
-	CoordinatorV2
 )
 
-func (o Origin) client() bool { return o == Client || o == ClientV2 }
+// CheckOptions qualify one append.
+type CheckOptions struct {
+	Origin Origin
+	// TransactionVersion is that of a marker's coordinator: from 2 on a marker
+	// carries an epoch above that of the transaction's batches (KIP-890).
+	TransactionVersion int16
+	// StartAtZero is for producers of transactions version 2 that begin to
+	// write here: one that is unknown must begin with sequence 0.
+	StartAtZero bool
+}
 
 // Verdict is what to do with a batch that was not refused.
 type Verdict struct {
 	// Duplicate says not to append, and to answer with what follows once that
-	// is committed: where the batch already is, and its greatest timestamp,
-	// which Kafka answers as the append time whatever the topic's kind of time.
-	Duplicate     bool
-	Base, Last    model.Offset
-	LogAppendTime int64 // milliseconds since 1970
+	// is committed: where the batch already is, and its greatest timestamp
+	// (which Kafka then answers as the append time).
+	Duplicate  bool
+	BaseOffset model.Offset
+	LastOffset model.Offset
+	Timestamp  int64
 }
 
 // written is one remembered batch.
@@ -124,7 +124,6 @@ func (p *producer) enter(epoch int16) {
 // State is the memory of one partition. The zero value is not usable: see New.
 type State struct {
 	max       int
-	expiry    time.Duration
 	producers map[model.ProducerID]*producer
 	// ends of the list: oldest is the next to be forgotten.
 	oldest, newest *producer
@@ -137,35 +136,28 @@ func New(o Options) *State {
 	if o.MaxProducers <= 0 {
 		o.MaxProducers = DefaultMaxProducers
 	}
-	if o.Expiry <= 0 {
-		o.Expiry = 24 * time.Hour
-	}
-	return &State{max: o.MaxProducers, expiry: o.Expiry, producers: make(map[model.ProducerID]*producer)}
+	return &State{max: o.MaxProducers, producers: make(map[model.ProducerID]*producer)}
 }
 
 // Check says whether a batch may be appended, without changing anything. It
 // reads the header; of a control batch the marker too. Batches without a
-// producer always may. A producer silent for the expiry is unknown, whether
-// Expire has run or not. The partition's lock must be held from Check to Apply.
-func (s *State) Check(now time.Time, b record.Batch, o Origin) (Verdict, error) {
+// producer always may. The partition's lock must be held from Check to Apply.
+func (s *State) Check(b record.Batch, o CheckOptions) (Verdict, error) {
 	id := b.ProducerID()
 	if id == model.NoProducer {
 		return Verdict{}, nil
 	}
 	p := s.producers[id]
-	if p != nil && s.expired(p, now) {
-		p = nil
-	}
 	if b.IsControl() {
 		return Verdict{}, checkMarker(p, b, o)
 	}
 	if p == nil {
-		if o == ClientV2 && b.BaseSequence() != 0 {
-			return Verdict{}, fmt.Errorf("%w: producer %d is unknown and starts at %d, not 0", ErrSequence, id, b.BaseSequence())
+		if o.StartAtZero && o.Origin == Client && b.BaseSequence() != 0 {
+			return Verdict{}, fmt.Errorf("%w: producer %d is unknown and starts at %d, not 0", ErrOutOfOrderSequence, id, b.BaseSequence())
 		}
 		return Verdict{}, nil
 	}
-	if o.client() {
+	if o.Origin == Client {
 		if v, ok := p.find(b); ok {
 			return v, nil
 		}
@@ -173,13 +165,13 @@ func (s *State) Check(now time.Time, b record.Batch, o Origin) (Verdict, error) 
 	if b.ProducerEpoch() < p.epoch {
 		return Verdict{}, staleEpoch(p, b)
 	}
-	if o.client() {
+	if o.Origin == Client {
 		if err := p.checkSequence(b); err != nil {
 			return Verdict{}, err
 		}
 	}
 	if p.txnFirst != model.NoOffset && !b.IsTransactional() {
-		return Verdict{}, fmt.Errorf("%w: expected transactional write from producer %d", ErrTxnState, id)
+		return Verdict{}, fmt.Errorf("%w: expected transactional write from producer %d", ErrInvalidTxnState, id)
 	}
 	return Verdict{}, nil
 }
@@ -192,7 +184,7 @@ func (p *producer) find(b record.Batch) (Verdict, bool) {
 	first, last := b.BaseSequence(), b.LastSequence()
 	for i := range p.batches[:p.count] {
 		if w := &p.batches[i]; w.lastSequence == last && w.firstSequence() == first {
-			return Verdict{Duplicate: true, Base: w.lastOffset - model.Offset(w.offsetDelta), Last: w.lastOffset, LogAppendTime: w.timestamp}, true
+			return Verdict{Duplicate: true, BaseOffset: w.lastOffset - model.Offset(w.offsetDelta), LastOffset: w.lastOffset, Timestamp: w.timestamp}, true
 		}
 	}
 	return Verdict{}, false
@@ -203,12 +195,12 @@ func (p *producer) checkSequence(b record.Batch) error {
 	if b.ProducerEpoch() != p.epoch {
 		if first != 0 && p.epoch != noEpoch {
 			return fmt.Errorf("%w: producer %d begins epoch %d with %d, not 0 (current epoch %d)",
-				ErrSequence, p.id, b.ProducerEpoch(), first, p.epoch)
+				ErrOutOfOrderSequence, p.id, b.ProducerEpoch(), first, p.epoch)
 		}
 		return nil
 	}
 	if last := p.lastSequence(); first != next(last) {
-		return fmt.Errorf("%w: producer %d at %d (incoming), %d (current end)", ErrSequence, p.id, first, last)
+		return fmt.Errorf("%w: producer %d at %d (incoming), %d (current end)", ErrOutOfOrderSequence, p.id, first, last)
 	}
 	return nil
 }
@@ -224,10 +216,10 @@ func next(sequence int32) int32 {
 }
 
 func staleEpoch(p *producer, b record.Batch) error {
-	return fmt.Errorf("%w: producer %d has %d, last seen is %d", ErrEpoch, p.id, b.ProducerEpoch(), p.epoch)
+	return fmt.Errorf("%w: producer %d has %d, last seen is %d", ErrInvalidEpoch, p.id, b.ProducerEpoch(), p.epoch)
 }
 
-func checkMarker(p *producer, b record.Batch, o Origin) error {
+func checkMarker(p *producer, b record.Batch, o CheckOptions) error {
 	c, err := b.Control()
 	if err != nil {
 		return err
@@ -236,7 +228,7 @@ func checkMarker(p *producer, b record.Batch, o Origin) error {
 		return nil
 	}
 	stale := b.ProducerEpoch() < p.epoch
-	if o == CoordinatorV2 && b.ProducerEpoch() == p.epoch {
+	if o.TransactionVersion >= 2 && b.ProducerEpoch() == p.epoch {
 		// The retry of a marker that is here already (KAFKA-19999).
 		stale = p.txnFirst != model.NoOffset
 	}
@@ -324,19 +316,14 @@ func (s *State) forgetOne() {
 	}
 }
 
-// expired: silence counts from the greatest timestamp of the last batch, which
-// a client may have set. Those with an open transaction stay.
-func (s *State) expired(p *producer, now time.Time) bool {
-	return p.txnFirst == model.NoOffset && now.UnixMilli()-p.lastTimestamp >= s.expiry.Milliseconds()
-}
-
-// Expire forgets producers that were silent for the expiry, and returns how
-// many.
-func (s *State) Expire(now time.Time) int {
-	n := 0
+// Expire forgets producers silent for at least after, and returns how many
+// (producer.id.expiration.ms; silence counts from the greatest timestamp of the
+// last batch). Those with an open transaction stay.
+func (s *State) Expire(now time.Time, after time.Duration) int {
+	n, limit := 0, now.UnixMilli()-after.Milliseconds()
 	for p := s.oldest; p != nil; {
 		newer := p.newer
-		if s.expired(p, now) {
+		if p.txnFirst == model.NoOffset && p.lastTimestamp <= limit {
 			s.forget(p)
 			n++
 		}
