@@ -88,11 +88,6 @@ type CheckOptions struct {
 	TimestampBefore, TimestampAfter int64
 	// KeysRequired is for compacted topics.
 	KeysRequired bool
-	// Recompress says that the batch will be given to [Recompress], which
-	// numbers its records anew. A compressed batch that will not be is refused
-	// if its offset deltas are not 0, 1, 2 …; an uncompressed one is taken with
-	// any deltas, as Kafka does.
-	Recompress bool
 	// MaxBytes bounds the batch, header included; 0 means any
 	// (max.message.bytes).
 	MaxBytes int
@@ -114,6 +109,11 @@ type Info struct {
 	Size int
 	// Rewritten reports that Check changed the header and its checksum.
 	Rewritten bool
+	// Renumber reports a compressed batch whose offset deltas are not 0, 1, 2 …,
+	// as some old clients wrote: it must go through [Recompress], which numbers
+	// its records anew. Kafka 4.4.0 means to do the same and fails with
+	// UNKNOWN_SERVER_ERROR. Uncompressed batches it takes with any deltas.
+	Renumber bool
 }
 
 // Check does to a client's batch what Kafka's LogValidator does: it refuses
@@ -143,9 +143,7 @@ func Check(b Batch, o CheckOptions) (Info, error) {
 			return Info{}, err
 		}
 		info.MaxTimestamp, info.MaxTimestampDelta, info.Size = w.max, w.maxDelta, w.size
-		if w.gaps && b.Codec() != None && !o.Recompress {
-			return Info{}, refuse(Unreadable, "Offset deltas of a compressed batch are not 0, 1, 2 and so on in topic partition %s", o.Name)
-		}
+		info.Renumber = w.gaps && b.Codec() != None
 	}
 	if o.LogAppendTime {
 		info.MaxTimestamp, info.MaxTimestampDelta = o.Now, b.LastOffsetDelta()
