@@ -1,0 +1,50 @@
+package datadir
+
+import (
+	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/model"
+)
+
+// Recovery is what a data directory says at start about how far its logs can be
+// trusted.
+type Recovery struct {
+	// Clean and BrokerEpoch are those of the clean shutdown file.
+	Clean       bool
+	BrokerEpoch int64
+	// Known says that the marks are ours and current.
+	Known bool
+	Marks Marks
+	// RecoveryPoints, LogStarts and HighWatermarks are Kafka's checkpoints.
+	RecoveryPoints, LogStarts, HighWatermarks Offsets
+}
+
+// TakeRecovery reads the marks and checkpoints and takes the clean shutdown
+// file away.
+func (d *Dir) TakeRecovery() (r Recovery, err error) {
+	if r.Marks, r.Known, err = d.Marks(); err != nil {
+		return r, err
+	}
+	for file, to := range map[string]*Offsets{
+		RecoveryPointFile: &r.RecoveryPoints, LogStartFile: &r.LogStarts, HighWatermarkFile: &r.HighWatermarks,
+	} {
+		if *to, err = d.Checkpoint(file); err != nil {
+			return r, err
+		}
+	}
+	r.BrokerEpoch, r.Clean, err = d.TakeClean()
+	return r, err
+}
+
+// Options fills in what commitlog.Open has to know of one log.
+func (r *Recovery) Options(p model.Partition, o commitlog.Options) commitlog.Options {
+	o.Start = r.LogStarts[p]
+	if r.Known {
+		// A log without a mark was made since the marks were written.
+		o.Mark = r.Marks[p]
+		return o
+	}
+	o.Clean = r.Clean
+	o.RecoveryPoint = r.RecoveryPoints[p]
+	o.Foreign = true
+	return o
+}
