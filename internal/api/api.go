@@ -1,0 +1,259 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/controller"
+	"github.com/barnabas-log/barnabas/internal/listener"
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// Replicas is how requests reach the partitions of this node.
+type Replicas interface {
+	// Partition returns this node's replica, or an error: ErrNoReplica when the
+	// node has none, or why it is offline.
+	Partition(p model.Partition) (*partition.Partition, error)
+}
+
+// ErrNoReplica says that this node has no replica of a partition.
+var ErrNoReplica = errors.New("api: no replica here")
+
+// Metadata is how requests see and change the cluster.
+type Metadata interface {
+	// Image is the newest state of the cluster that this node acts on.
+	Image() *metadata.Image
+	// Epoch is the leader epoch of the metadata log.
+	Epoch() model.Epoch
+	// Propose lets decide look at the newest image and returns when what it
+	// wants is committed and this node acts on it. An error of decide comes
+	// back as it is, and nothing is changed.
+	Propose(ctx context.Context, decide func(*metadata.Image) ([]metadata.Record, error)) error
+}
+
+// Options are what the API needs of its node.
+type Options struct {
+	Self      model.NodeID
+	ClusterID string
+	Config    *config.Broker
+	Metadata  Metadata
+	Replicas  Replicas
+	Rules     controller.Rules
+	// Advertised is where clients find this node, by listener. A host of ""
+	// stands for the address that the client's connection came in by.
+	Advertised map[string]Address
+	Now        func() time.Time
+	Log        *slog.Logger
+}
+
+// Address is a host and a port.
+type Address struct {
+	Host string
+	Port int32
+}
+
+// API answers requests. One serves all connections of a node.
+type API struct {
+	opts      Options
+	sessions  *sessions
+	producers producerIDs
+	limit     *logLimit
+	stats     Stats
+}
+
+// New returns the API of a node.
+func New(o Options) *API {
+	a := &API{opts: o, limit: newLogLimit(o.Now)}
+	a.sessions = newSessions(o.Config.FetchSessions, o.Now)
+	return a
+}
+
+// Stats returns the counters.
+func (a *API) Stats() *Stats { return &a.stats }
+
+// FetchSessions is the number of fetch sessions that are cached.
+func (a *API) FetchSessions() int { return a.sessions.len() }
+
+// Serving returns a function that makes the sessions of connections that come
+// in by the named listener. ctx ends when the node stops.
+func (a *API) Serving(ctx context.Context, name string) func(*listener.Conn) listener.Session {
+	return func(c *listener.Conn) listener.Session {
+		ctx, cancel := context.WithCancelCause(ctx)
+		return &session{API: a, conn: c, listener: name, ctx: ctx, cancel: cancel}
+	}
+}
+
+// session is one connection. Handle and the Polls of its answers may run at
+// the same time; what they share is guarded where it stands.
+type session struct {
+	*API
+	conn     *listener.Conn
+	listener string
+	ctx      context.Context // Ends with the connection.
+	cancel   context.CancelCauseFunc
+
+	// Used by Handle only.
+	reader  wire.Reader
+	produce wire.ProduceRequest
+	fetch   wire.FetchRequest
+
+	produces freeList[produceAnswer]
+	fetches  freeList[fetchAnswer]
+}
+
+var errConnectionClosed = errors.New("api: connection closed")
+
+// Close ends what the connection has under way.
+func (s *session) Close() { s.cancel(errConnectionClosed) }
+
+// call is one request that is being answered.
+type call struct {
+	wire.RequestHeader
+	client string // Client id.
+	a      *listener.Answer
+	began  time.Time
+}
+
+// operation is one API that we serve.
+type operation struct {
+	key      wire.Key
+	min, max int16
+	serve    func(*session, *call)
+}
+
+// operations are all APIs that we serve, and so advertise.
+func operations() []operation {
+	op := func(k wire.Key, serve func(*session, *call)) operation {
+		api, _ := wire.LookupAPI(k)
+		return operation{k, api.MinVersion, api.MaxVersion, serve}
+	}
+	return []operation{
+		op(wire.ProduceKey, (*session).serveProduce),
+		op(wire.FetchKey, (*session).serveFetch),
+		op(wire.ListOffsetsKey, answer((*session).listOffsets)),
+		op(wire.MetadataKey, answer((*session).metadata)),
+		op(wire.FindCoordinatorKey, answer((*session).findCoordinator)),
+		op(wire.ApiVersionsKey, (*session).serveApiVersions),
+		op(wire.CreateTopicsKey, answer((*session).createTopics)),
+		op(wire.DeleteTopicsKey, answer((*session).deleteTopics)),
+		op(wire.InitProducerIDKey, answer((*session).initProducerID)),
+		op(wire.OffsetForLeaderEpochKey, answer((*session).offsetForLeaderEpoch)),
+		op(wire.DescribeConfigsKey, answer((*session).describeConfigs)),
+		op(wire.DescribeClusterKey, answer((*session).describeCluster)),
+		op(wire.DescribeTopicPartitionsKey, answer((*session).describeTopicPartitions)),
+	}
+}
+
+// served is operations by key, for dispatch. It is written once, here.
+var served = func() (table [128]*operation) {
+	for _, op := range operations() {
+		table[op.key] = &op
+	}
+	return table
+}()
+
+// Handle answers one request. What it cannot parse it answers as Kafka does:
+// by closing the connection.
+func (s *session) Handle(frame []byte, a *listener.Answer) {
+	s.reader.Reset(frame)
+	h, err := wire.ReadRequestHeader(&s.reader)
+	if err != nil {
+		s.malformed(a, h, err)
+		return
+	}
+	var op *operation
+	if h.Key >= 0 && int(h.Key) < len(served) {
+		op = served[h.Key]
+	}
+	c := call{RequestHeader: h, a: a, began: s.opts.Now()}
+	if h.ClientID != nil {
+		c.client = *h.ClientID
+	}
+	switch {
+	case op == nil:
+		s.malformed(a, h, errNotServed)
+	case h.Key == wire.ApiVersionsKey:
+		op.serve(s, &c) // Answers versions that it does not know.
+	case h.Version < op.min || h.Version > op.max:
+		s.malformed(a, h, errNotServed)
+	default:
+		op.serve(s, &c)
+	}
+	s.stats.count(h.Key)
+}
+
+var errNotServed = errors.New("api: key or version not served")
+
+// malformed closes the connection of a client that cannot be understood.
+func (s *session) malformed(a *listener.Answer, h wire.RequestHeader, err error) {
+	s.stats.Malformed.Add(1)
+	if s.limit.allow() {
+		s.opts.Log.Warn("request refused, connection closed", "peer", s.conn.RemoteAddr(), "api", h.Key, "version", h.Version, "err", err)
+	}
+	a.Hangup()
+}
+
+// answer makes an operation of a function that answers at once, or waits for
+// the metadata log.
+func answer[Q wire.Request](serve func(*session, *call, Q) wire.Response) func(*session, *call) {
+	return func(s *session, c *call) {
+		api, _ := wire.LookupAPI(c.Key)
+		q := api.NewRequest().(Q)
+		if err := wire.ReadExactly(&s.reader, q, c.Version); err != nil {
+			s.malformed(c.a, c.RequestHeader, err)
+			return
+		}
+		s.reply(c, serve(s, c, q))
+	}
+}
+
+// reply sends an answer.
+func (s *session) reply(c *call, r wire.Response) { s.replyIn(c, c.Version, r) }
+
+func (s *session) replyIn(c *call, version int16, r wire.Response) {
+	out, err := wire.AppendResponse(c.a.Buffer(), version, c.CorrelationID, r)
+	if err != nil { // A bug of ours: an answer that its version cannot say.
+		s.opts.Log.Error("answer cannot be encoded", "api", c.Key, "version", version, "err", err)
+		c.a.Hangup()
+		return
+	}
+	s.stats.observe(c.Key, s.opts.Now().Sub(c.began))
+	c.a.Send(out)
+}
+
+// address is where this client finds a broker.
+func (s *session) address(b *metadata.Broker) (Address, bool) {
+	if b.ID == s.opts.Self {
+		at := s.opts.Advertised[s.listener]
+		if at.Host == "" {
+			at = localAddress(s.conn.LocalAddr(), at.Port)
+		}
+		return at, true
+	}
+	for _, e := range b.Endpoints {
+		if e.Listener == s.listener {
+			return Address{e.Host, int32(e.Port)}, true
+		}
+	}
+	return Address{}, false
+}
+
+// localAddress is the address that the client's connection came in by: what
+// the client used to reach us will reach us again.
+func localAddress(a net.Addr, port int32) Address {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		ip := tcp.IP
+		if v4 := ip.To4(); v4 != nil {
+			ip = v4
+		}
+		return Address{ip.String(), int32(tcp.Port)}
+	}
+	return Address{a.String(), port}
+}

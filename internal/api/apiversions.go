@@ -1,0 +1,81 @@
+package api
+
+import (
+	"regexp"
+
+	"github.com/barnabas-log/barnabas/internal/controller"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// softwareName is what KIP-511 allows as a client's name and version.
+var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
+
+// serveApiVersions tells what we speak. A version that we do not know is
+// answered in version 0, so that the client can ask again.
+func (s *session) serveApiVersions(c *call) {
+	api, _ := wire.LookupAPI(c.Key)
+	if !api.Supports(c.Version) {
+		r := wire.NewApiVersionsResponse()
+		r.ErrorCode = int16(wire.UnsupportedVersion)
+		v := wire.Extend(&r.ApiKeys)
+		v.ApiKey, v.MinVersion, v.MaxVersion = int16(c.Key), api.MinVersion, api.MaxVersion
+		s.replyIn(c, 0, r)
+		return
+	}
+	q := wire.NewApiVersionsRequest()
+	if err := wire.ReadExactly(&s.reader, q, c.Version); err != nil {
+		s.malformed(c.a, c.RequestHeader, err)
+		return
+	}
+	s.reply(c, s.apiVersions(c, q))
+}
+
+func (s *session) apiVersions(c *call, q *wire.ApiVersionsRequest) wire.Response {
+	r := wire.NewApiVersionsResponse()
+	for _, op := range operations() {
+		v := wire.Extend(&r.ApiKeys)
+		v.ApiKey, v.MinVersion, v.MaxVersion = int16(op.key), op.min, op.max
+		if op.key == wire.ProduceKey {
+			v.MinVersion = 0 // See minProduce.
+		}
+	}
+	if c.Version >= 3 {
+		s.features(c, r)
+	}
+	switch {
+	case c.Version >= 3 && (!softwareName.MatchString(q.ClientSoftwareName) || !softwareName.MatchString(q.ClientSoftwareVersion)):
+		r.ErrorCode = int16(wire.InvalidRequest)
+	case c.Version >= 5:
+		r.ErrorCode = int16(s.expected(q))
+	}
+	return r
+}
+
+// expected checks which broker the client believes to have reached (KIP-1242).
+func (s *session) expected(q *wire.ApiVersionsRequest) wire.ErrorCode {
+	switch {
+	case q.ClusterID == nil && q.NodeID == -1:
+		return wire.None
+	case q.ClusterID == nil || q.NodeID == -1:
+		return wire.InvalidRequest
+	case *q.ClusterID != s.opts.ClusterID || q.NodeID != int32(s.opts.Self):
+		return wire.RebootstrapRequired
+	}
+	return wire.None
+}
+
+func (s *session) features(c *call, r *wire.ApiVersionsResponse) {
+	image := s.opts.Metadata.Image()
+	r.FinalizedFeaturesEpoch = int64(image.End()) - 1
+	for _, f := range controller.Features() {
+		if c.Version < 4 && f.Min == 0 {
+			continue // Older clients refuse a minimum of 0 (KAFKA-17011).
+		}
+		x := wire.Extend(&r.SupportedFeatures)
+		x.Name, x.MinVersion, x.MaxVersion = f.Name, f.Min, f.Max
+		if level := image.Feature(f.Name); level > 0 {
+			y := wire.Extend(&r.FinalizedFeatures)
+			y.Name, y.MinVersionLevel, y.MaxVersionLevel = f.Name, level, level
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/controller"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/internal/producers"
+	"github.com/barnabas-log/barnabas/record"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// sentinels are the errors of lower floors and Kafka's code for each. It is
+// the one place where the two meet; an error that is not here is a bug.
+func sentinels() []sentinel {
+	return []sentinel{
+		{ErrNoReplica, wire.NotLeaderOrFollower},
+		{partition.ErrNotLeader, wire.NotLeaderOrFollower},
+		{partition.ErrDiskFull, wire.KafkaStorageError},
+		{partition.ErrOffline, wire.KafkaStorageError},
+		{partition.ErrFencedEpoch, wire.FencedLeaderEpoch},
+		{partition.ErrUnknownEpoch, wire.UnknownLeaderEpoch},
+		{partition.ErrOutOfRange, wire.OffsetOutOfRange},
+		{partition.ErrTooFewInSync, wire.NotEnoughReplicas},
+		{partition.ErrTooLargeForSegment, wire.RecordListTooLarge},
+		{commitlog.ErrOffline, wire.KafkaStorageError},
+		{commitlog.ErrClosed, wire.NotLeaderOrFollower},
+		{commitlog.ErrOutOfRange, wire.OffsetOutOfRange},
+		{producers.ErrOutOfOrderSequence, wire.OutOfOrderSequenceNumber},
+		{producers.ErrInvalidEpoch, wire.InvalidProducerEpoch},
+		{producers.ErrInvalidTxnState, wire.InvalidTxnState},
+		{producers.ErrCoordinatorFenced, wire.TransactionCoordinatorFenced},
+		{controller.ErrTopicExists, wire.TopicAlreadyExists},
+		{controller.ErrInvalidName, wire.InvalidTopicException},
+		{controller.ErrInvalidPartitions, wire.InvalidPartitions},
+		{controller.ErrInvalidReplication, wire.InvalidReplicationFactor},
+		{controller.ErrInvalidAssignment, wire.InvalidReplicaAssignment},
+		{controller.ErrInvalidRequest, wire.InvalidRequest},
+		{controller.ErrUnknownTopic, wire.UnknownTopicOrPartition},
+		{controller.ErrUnknownTopicID, wire.UnknownTopicID},
+		{controller.ErrPolicy, wire.PolicyViolation},
+		{controller.ErrDeletionDisabled, wire.TopicDeletionDisabled},
+		{context.DeadlineExceeded, wire.RequestTimedOut},
+	}
+}
+
+type sentinel struct {
+	err  error
+	code wire.ErrorCode
+}
+
+// kinds are the codes of what record.Check refuses.
+func kindCode(k record.Kind) wire.ErrorCode {
+	switch k {
+	case record.InvalidRecord:
+		return wire.InvalidRecord
+	case record.CorruptMessage:
+		return wire.CorruptMessage
+	case record.InvalidTimestamp:
+		return wire.InvalidTimestamp
+	case record.UnsupportedCompression:
+		return wire.UnsupportedCompressionType
+	case record.TooLarge:
+		return wire.MessageTooLarge
+	}
+	return wire.UnknownServerError
+}
+
+// code returns Kafka's code for an error.
+func code(err error) wire.ErrorCode {
+	var (
+		direct  wire.ErrorCode
+		refused *record.Error
+		invalid *config.InvalidError
+	)
+	switch {
+	case err == nil:
+		return wire.None
+	case errors.As(err, &direct):
+		return direct
+	case errors.As(err, &refused):
+		return kindCode(refused.Kind)
+	case errors.As(err, &invalid):
+		return wire.InvalidConfig
+	}
+	for _, s := range sentinels() {
+		if errors.Is(err, s.err) {
+			return s.code
+		}
+	}
+	return wire.UnknownServerError
+}
+
+// codeOf is code for answers: an error that nobody foresaw is logged, once in
+// a while, with what was asked.
+func (s *session) codeOf(err error, c *call) int16 {
+	k := code(err)
+	if k == wire.UnknownServerError && !errors.As(err, new(*record.Error)) && s.limit.allow() {
+		s.opts.Log.Error("unexpected error", "api", c.Key, "version", c.Version, "peer", s.conn.RemoteAddr(), "err", err)
+	}
+	return int16(k)
+}
+
+// message is the text that goes with an error's code.
+func message(err error) *string {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	return &text
+}

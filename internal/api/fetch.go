@@ -1,0 +1,328 @@
+package api
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/listener"
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// Versions of Fetch that change what is asked.
+const (
+	fetchByID       = 13 // Topics by id (KIP-516).
+	fetchDiverging  = 12 // Last fetched epoch (KIP-595).
+	fetchInSessions = 7  // KIP-227.
+)
+
+// serveFetch gives readers what there is, or waits until there is enough.
+func (s *session) serveFetch(c *call) {
+	q := &s.fetch
+	q.Reset()
+	if err := wire.ReadExactly(&s.reader, q, c.Version); err != nil {
+		s.malformed(c.a, c.RequestHeader, err)
+		return
+	}
+	f := s.fetches.get()
+	if f == nil {
+		f = &fetchAnswer{session: s}
+	}
+	f.begin(c, q)
+	if refused := f.enter(q); refused != wire.None {
+		f.refuse(refused)
+		return
+	}
+	f.look()
+	if f.enough() {
+		f.send()
+		return
+	}
+	f.park()
+}
+
+// fetchAnswer is the answer to one Fetch, while it is made.
+type fetchAnswer struct {
+	session   *session
+	call      call
+	maxBytes  int
+	minBytes  int
+	wait      time.Duration
+	deadline  time.Time
+	isolation partition.Isolation
+
+	// In a fetch session: which, and that only changes are answered.
+	inSession   *fetchSession
+	sessionID   int32
+	incremental bool
+
+	parts  []fetchPart
+	bytes  int
+	urgent bool // Some partition has an answer that cannot wait.
+
+	parked bool
+	alarm  alarm
+	need   *partition.Need
+}
+
+// fetchPart is one partition of a fetch. Its names never alias a frame.
+type fetchPart struct {
+	topic     string
+	id        model.TopicID
+	index     int32
+	want      partition.Want
+	cached    *cachedPart // In a session.
+	partition *partition.Partition
+	read      partition.Read
+	aborted   []commitlog.AbortedTxn
+	err       error
+}
+
+func (f *fetchAnswer) begin(c *call, q *wire.FetchRequest) {
+	f.call = *c
+	f.call.client, f.call.ClientID = "", nil // Both alias the frame.
+	f.maxBytes = min(int(q.MaxBytes), int(f.session.opts.Config.FetchMaxBytes))
+	f.minBytes = min(int(q.MinBytes), f.maxBytes)
+	f.wait = time.Duration(q.MaxWaitMs) * time.Millisecond
+	f.isolation = partition.Uncommitted
+	if q.IsolationLevel == int8(partition.Committed) {
+		f.isolation = partition.Committed
+	}
+	f.inSession, f.sessionID, f.incremental = nil, 0, false
+	f.parts, f.bytes, f.urgent, f.parked = f.parts[:0], 0, false, false
+}
+
+// enter finds out which partitions are asked for: those of the request, or
+// those of its session.
+func (f *fetchAnswer) enter(q *wire.FetchRequest) wire.ErrorCode {
+	if f.call.Version < fetchInSessions || q.SessionEpoch == finalEpoch || q.SessionID == 0 && q.SessionEpoch != initialEpoch {
+		f.session.sessions.remove(q.SessionID)
+		f.addAll(q)
+		return wire.None
+	}
+	if q.SessionEpoch == initialEpoch {
+		f.session.sessions.remove(q.SessionID)
+		f.addAll(q)
+		f.inSession = f.session.sessions.create(f)
+		if f.inSession != nil {
+			f.sessionID = f.inSession.id
+		}
+		return wire.None
+	}
+	return f.session.sessions.resume(f, q)
+}
+
+// addAll asks for the partitions of a request without a session.
+func (f *fetchAnswer) addAll(q *wire.FetchRequest) {
+	image := f.session.opts.Metadata.Image()
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		name, id := f.resolve(image, t.Topic, t.TopicID)
+		for j := range t.Partitions {
+			f.parts = append(f.parts, newFetchPart(name, id, &t.Partitions[j]))
+		}
+	}
+}
+
+// resolve returns a topic's name, in memory of its own, and id. By id it may
+// be a topic without a name: one that we do not know.
+func (f *fetchAnswer) resolve(image *metadata.Image, name string, id model.TopicID) (string, model.TopicID) {
+	if f.call.Version >= fetchByID {
+		if t := image.TopicByID(id); t != nil {
+			return t.Name, id
+		}
+		return "", id
+	}
+	if t := image.Topic(name); t != nil {
+		return t.Name, t.ID
+	}
+	return strings.Clone(name), model.TopicID{}
+}
+
+func newFetchPart(name string, id model.TopicID, q *wire.FetchRequestFetchPartition) fetchPart {
+	return fetchPart{topic: name, id: id, index: q.Partition, want: partition.Want{
+		From: model.Offset(q.FetchOffset), MaxBytes: int(q.PartitionMaxBytes),
+		Believes: model.Epoch(q.CurrentLeaderEpoch), LastEpoch: model.Epoch(q.LastFetchedEpoch),
+	}}
+}
+
+// look reads all partitions, in the order asked. The first that has something
+// gives at least one whole batch, however large (KIP-74).
+func (f *fetchAnswer) look() {
+	f.release()
+	left := f.maxBytes
+	for i := range f.parts {
+		p := &f.parts[i]
+		f.lookAt(p, left)
+		if p.err != nil || p.read.Diverged != nil {
+			f.urgent = true
+		}
+		n := p.read.View.Size()
+		f.bytes += n
+		left = max(0, left-n)
+	}
+}
+
+func (f *fetchAnswer) lookAt(p *fetchPart, left int) {
+	p.partition, p.read, p.aborted = nil, partition.Read{}, nil
+	if p.err = f.find(p); p.err != nil {
+		return
+	}
+	want := p.want
+	want.MaxBytes = min(want.MaxBytes, left)
+	want.Isolation = f.isolation
+	want.AtLeast = f.bytes == 0
+	if p.read, p.err = p.partition.Read(want); p.err != nil {
+		return
+	}
+	if f.isolation == partition.Committed && p.read.View.Size() > 0 {
+		p.aborted, p.err = p.partition.Aborted(want.From, p.read.View.End())
+	}
+}
+
+// find looks for the partition here, and tells apart what is missing.
+func (f *fetchAnswer) find(p *fetchPart) error {
+	image := f.session.opts.Metadata.Image()
+	var t *metadata.Topic
+	if f.call.Version >= fetchByID {
+		if t = image.TopicByID(p.id); t == nil {
+			return wire.UnknownTopicID
+		}
+		p.topic = t.Name
+	} else if t = image.Topic(p.topic); t == nil {
+		return wire.UnknownTopicOrPartition
+	}
+	if p.index < 0 || int(p.index) >= len(t.Partitions) {
+		return wire.UnknownTopicOrPartition
+	}
+	var err error
+	p.partition, err = f.session.opts.Replicas.Partition(model.Partition{Topic: t.Name, Index: p.index})
+	return err
+}
+
+// enough reports whether the answer can go now.
+func (f *fetchAnswer) enough() bool {
+	return f.wait <= 0 || len(f.parts) == 0 || f.bytes >= f.minBytes || f.urgent
+}
+
+// release gives back what look has read.
+func (f *fetchAnswer) release() {
+	for i := range f.parts {
+		f.parts[i].read.View.Close()
+		f.parts[i].read.View = commitlog.View{}
+	}
+	f.bytes, f.urgent = 0, false
+}
+
+// park waits for more, at every partition.
+func (f *fetchAnswer) park() {
+	f.deadline = f.session.opts.Now().Add(f.wait)
+	f.parked = true
+	f.alarm.set(f.wait, f.call.a)
+	f.await()
+	f.call.a.Park(f)
+}
+
+// await registers at all partitions, and holds nothing meanwhile.
+func (f *fetchAnswer) await() {
+	lacking := int64(f.minBytes - f.bytes)
+	f.release()
+	f.need = partition.NewNeed(f.call.a, lacking, f.isolation == partition.Committed)
+	for i := range f.parts {
+		if p := &f.parts[i]; !p.partition.AwaitData(p.read.State, f.need) {
+			f.call.a.Wake()
+		}
+	}
+}
+
+func (f *fetchAnswer) forget() {
+	for i := range f.parts {
+		if p := f.parts[i].partition; p != nil {
+			p.ForgetData(f.need)
+		}
+	}
+}
+
+// Poll looks again. See [listener.Pending].
+func (f *fetchAnswer) Poll(*listener.Answer) {
+	f.forget()
+	f.look()
+	if f.enough() || !f.session.opts.Now().Before(f.deadline) {
+		f.alarm.stop()
+		f.send()
+		return
+	}
+	f.await()
+}
+
+// Cancel forgets the waits of a connection that has ended.
+func (f *fetchAnswer) Cancel() {
+	f.alarm.stop()
+	f.forget()
+	f.release()
+	f.leave()
+}
+
+// refuse answers the fetch as a whole with an error.
+func (f *fetchAnswer) refuse(e wire.ErrorCode) {
+	f.session.stats.FetchErrors.Add(1)
+	r := wire.NewFetchResponse()
+	r.ErrorCode = int16(e)
+	f.session.reply(&f.call, r)
+	f.free()
+}
+
+// send answers. Views belong to the listener's answer from now on.
+func (f *fetchAnswer) send() {
+	if f.inSession != nil {
+		f.parts = f.inSession.answered(f.parts, f.incremental)
+	}
+	s, a := f.session, f.call.a
+	out := f.encode(a.Buffer())
+	s.stats.FetchedBytes.Add(uint64(f.bytes))
+	s.stats.observe(f.call.Key, s.opts.Now().Sub(f.call.began))
+	f.leave()
+	a.Send(out)
+	f.free()
+}
+
+// leave lets the next fetch of the session in.
+func (f *fetchAnswer) leave() {
+	if f.inSession != nil {
+		f.inSession.leave()
+		f.inSession = nil
+	}
+}
+
+func (f *fetchAnswer) free() {
+	clear(f.parts[:cap(f.parts)])
+	f.parts = f.parts[:0]
+	f.need = nil
+	if cap(f.parts) <= keptParts {
+		f.session.fetches.put(f)
+	}
+}
+
+// keptParts is how large a fetch may be to be kept for the next one.
+const keptParts = 256
+
+// byTopic calls each for every run of partitions of one topic.
+func (f *fetchAnswer) byTopic(each func(parts []fetchPart)) (topics int) {
+	rest := f.parts
+	for len(rest) > 0 {
+		n := slices.IndexFunc(rest, func(p fetchPart) bool { return p.topic != rest[0].topic || p.id != rest[0].id })
+		if n < 0 {
+			n = len(rest)
+		}
+		topics++
+		if each != nil {
+			each(rest[:n])
+		}
+		rest = rest[n:]
+	}
+	return topics
+}

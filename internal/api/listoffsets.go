@@ -1,0 +1,164 @@
+package api
+
+import (
+	"github.com/barnabas-log/barnabas/internal/commitlog"
+
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// Special timestamps of ListOffsets.
+const (
+	latestOffset          = -1
+	earliestOffset        = -2
+	maxTimestampOffset    = -3 // KIP-734.
+	earliestLocalOffset   = -4 // KIP-405.
+	latestTieredOffset    = -5 // KIP-1005.
+	earliestPendingOffset = -6 // KIP-1023: the first not yet in remote storage.
+)
+
+// replicaOf finds this node's replica of a partition that is asked for by
+// name.
+func (s *session) replicaOf(image *metadata.Image, topic string, index int32) (*partition.Partition, error) {
+	t := image.Topic(topic)
+	if t == nil || index < 0 || int(index) >= len(t.Partitions) {
+		return nil, wire.UnknownTopicOrPartition
+	}
+	return s.opts.Replicas.Partition(model.Partition{Topic: t.Name, Index: index})
+}
+
+// listOffsets finds offsets by time.
+func (s *session) listOffsets(c *call, q *wire.ListOffsetsRequest) wire.Response {
+	r := wire.NewListOffsetsResponse()
+	image := s.opts.Metadata.Image()
+	seen := map[model.Partition]int{}
+	for i := range q.Topics {
+		for j := range q.Topics[i].Partitions {
+			seen[model.Partition{Topic: q.Topics[i].Name, Index: q.Topics[i].Partitions[j].PartitionIndex}]++
+		}
+	}
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		x := wire.Extend(&r.Topics)
+		x.Name = t.Name
+		for j := range t.Partitions {
+			in := &t.Partitions[j]
+			y := wire.Extend(&x.Partitions)
+			y.PartitionIndex = in.PartitionIndex
+			var err error = wire.InvalidRequest
+			if seen[model.Partition{Topic: t.Name, Index: in.PartitionIndex}] == 1 {
+				err = s.listOffset(c, image, q, t.Name, in, y)
+			}
+			y.ErrorCode = s.codeOf(err, c)
+		}
+	}
+	return r
+}
+
+func (s *session) listOffset(c *call, image *metadata.Image, q *wire.ListOffsetsRequest, topic string, in *wire.ListOffsetsRequestListOffsetsPartition, out *wire.ListOffsetsResponseListOffsetsPartitionResponse) error {
+	if !timestampAllowed(in.Timestamp, c.Version) {
+		return wire.UnsupportedVersion
+	}
+	replica, err := s.replicaOf(image, topic, in.PartitionIndex)
+	if err != nil {
+		return err
+	}
+	state, err := replica.State(model.Epoch(in.CurrentLeaderEpoch))
+	if err != nil {
+		return err
+	}
+	isolation := partition.Uncommitted
+	if q.IsolationLevel == int8(partition.Committed) {
+		isolation = partition.Committed
+	}
+	at, err := findOffset(replica, state, in.Timestamp, state.Readable(isolation))
+	if err != nil {
+		return err
+	}
+	out.Timestamp, out.Offset = at.timestamp, int64(at.offset)
+	if c.Version >= 4 {
+		out.LeaderEpoch = int32(at.epoch)
+	}
+	return nil
+}
+
+// timestampAllowed tells whether a version has a special timestamp.
+func timestampAllowed(t int64, version int16) bool {
+	switch t {
+	case maxTimestampOffset:
+		return version >= 7
+	case earliestLocalOffset:
+		return version >= 8
+	case latestTieredOffset:
+		return version >= 9
+	case earliestPendingOffset:
+		return version >= 11
+	}
+	return t >= earliestPendingOffset
+}
+
+// found is an offset with what ListOffsets tells of it.
+type found struct {
+	offset    model.Offset
+	timestamp int64
+	epoch     model.Epoch
+}
+
+// findOffset looks for an offset below what the reader may see.
+func findOffset(p *partition.Partition, s partition.State, timestamp int64, readable model.Offset) (found, error) {
+	nothing := found{model.NoOffset, -1, model.NoEpoch}
+	log := p.Log()
+	switch timestamp {
+	case latestOffset:
+		return found{readable, -1, s.Epoch}, nil
+	case earliestOffset, earliestLocalOffset, earliestPendingOffset:
+		epoch, err := p.EpochAt(s.Start)
+		return found{s.Start, -1, epoch}, err
+	case latestTieredOffset: // There is no remote storage, so nothing is in it.
+		return nothing, nil
+	}
+	at, err := func() (commitlog.TimePoint, error) {
+		if timestamp == maxTimestampOffset {
+			return log.MaxTimestamp()
+		}
+		return log.OffsetForTime(timestamp)
+	}()
+	if err != nil || at.Offset == model.NoOffset || at.Offset >= readable {
+		return nothing, err
+	}
+	return found{at.Offset, at.Timestamp, at.Epoch}, nil
+}
+
+// offsetForLeaderEpoch tells where epochs end, so that readers notice that
+// what they read was taken back (KIP-320).
+func (s *session) offsetForLeaderEpoch(c *call, q *wire.OffsetForLeaderEpochRequest) wire.Response {
+	r := wire.NewOffsetForLeaderEpochResponse()
+	image := s.opts.Metadata.Image()
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		x := wire.Extend(&r.Topics)
+		x.Topic = t.Topic
+		for j := range t.Partitions {
+			in := &t.Partitions[j]
+			y := wire.Extend(&x.Partitions)
+			y.Partition = in.Partition
+			end, err := s.epochEnd(image, t.Topic, in)
+			if err != nil {
+				y.ErrorCode = s.codeOf(err, c)
+				continue
+			}
+			y.LeaderEpoch, y.EndOffset = int32(end.Epoch), int64(end.End)
+		}
+	}
+	return r
+}
+
+func (s *session) epochEnd(image *metadata.Image, topic string, in *wire.OffsetForLeaderEpochRequestOffsetForLeaderPartition) (partition.EpochEnd, error) {
+	replica, err := s.replicaOf(image, topic, in.Partition)
+	if err != nil {
+		return partition.EpochEnd{}, err
+	}
+	return replica.EpochEnd(model.Epoch(in.CurrentLeaderEpoch), model.Epoch(in.LeaderEpoch))
+}

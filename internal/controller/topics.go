@@ -1,0 +1,268 @@
+package controller
+
+import (
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// Rules are what a broker's configuration says about topics.
+type Rules struct {
+	Config *config.Broker
+	// Directories are the data directories that a broker has; a new partition
+	// goes to the one that Place names.
+	Place func(model.Partition) model.UUID
+	// Random is where topic ids come from.
+	Random io.Reader
+}
+
+// maxPartitionsPerCreate bounds what one request may make: Kafka refuses more
+// records than fit one atomic batch of 10,000.
+const maxPartitionsPerCreate = 10_000
+
+// TopicSpec is a topic that somebody wants.
+type TopicSpec struct {
+	Name string
+	// Partitions and Replication may be -1, the broker's default.
+	Partitions  int32
+	Replication int16
+	// Assignment, if any, names the replicas of each partition.
+	Assignment map[int32][]model.NodeID
+	Configs    []config.Override
+}
+
+// TopicCreated is what became of one TopicSpec.
+type TopicCreated struct {
+	Name        string
+	ID          model.TopicID
+	Partitions  int32
+	Replication int16
+	Configs     map[string]string
+	Err         error
+}
+
+// CreateTopics decides about several topics at once; each stands for itself.
+// Names that come more than once are refused.
+func (r Rules) CreateTopics(image *metadata.Image, specs []TopicSpec) ([]metadata.Record, []TopicCreated, error) {
+	count := map[string]int{}
+	for _, s := range specs {
+		count[s.Name]++
+	}
+	var records []metadata.Record
+	created := make([]TopicCreated, 0, len(specs))
+	taken := map[string]string{} // Collision keys of the topics made here.
+	total := 0
+	for _, s := range specs {
+		if count[s.Name] > 1 {
+			continue
+		}
+		c := TopicCreated{Name: s.Name}
+		made, err := r.create(image, s, &c, taken)
+		if err == nil {
+			if total += int(c.Partitions); total > maxPartitionsPerCreate {
+				return nil, nil, refuse(ErrPolicy, "Excessively large number of partitions per request.")
+			}
+			taken[collisionKey(s.Name)] = s.Name
+			records = append(records, made...)
+		}
+		c.Err = err
+		created = append(created, c)
+	}
+	for name, n := range count {
+		if n > 1 {
+			created = append(created, TopicCreated{Name: name, Err: refuse(ErrInvalidRequest, "Duplicate topic name.")})
+		}
+	}
+	return records, created, nil
+}
+
+func (r Rules) create(image *metadata.Image, s TopicSpec, c *TopicCreated, taken map[string]string) ([]metadata.Record, error) {
+	if err := CheckName(s.Name); err != nil {
+		return nil, err
+	}
+	if image.Topic(s.Name) != nil {
+		return nil, refuse(ErrTopicExists, "Topic '%s' already exists.", s.Name)
+	}
+	if other, ok := collision(image, s.Name, taken); ok {
+		return nil, refuse(ErrInvalidName, "Topic '%s' collides with existing topic: %s", s.Name, other)
+	}
+	configs, err := config.CheckTopic(r.Config, s.Configs)
+	if err != nil {
+		return nil, err
+	}
+	assignment, err := r.assignment(image, s)
+	if err != nil {
+		return nil, err
+	}
+	if c.ID, err = model.NewUUID(r.Random); err != nil {
+		return nil, err
+	}
+	c.Partitions, c.Replication, c.Configs = int32(len(assignment)), int16(len(assignment[0])), configs
+	return r.topicRecords(s.Name, c.ID, assignment, configs), nil
+}
+
+func (r Rules) topicRecords(name string, id model.TopicID, assignment [][]model.NodeID, configs map[string]string) []metadata.Record {
+	topic := wire.NewTopicRecord()
+	topic.Name, topic.TopicID = strings.Clone(name), id
+	records := []metadata.Record{{Message: topic}}
+	for _, key := range slices.Sorted(maps.Keys(configs)) {
+		resource := metadata.Resource{Type: metadata.ResourceTopic, Name: topic.Name}
+		records = append(records, metadata.Record{Message: metadata.ConfigRecord(resource, key, new(configs[key]))})
+	}
+	for i, replicas := range assignment {
+		p := wire.NewPartitionRecord()
+		p.TopicID, p.PartitionID = id, int32(i)
+		for _, n := range replicas {
+			p.Replicas = append(p.Replicas, int32(n))
+			p.Directories = append(p.Directories, r.Place(model.Partition{Topic: topic.Name, Index: int32(i)}))
+		}
+		p.Isr, p.Leader = p.Replicas, p.Replicas[0]
+		records = append(records, metadata.Record{Message: p, Version: metadata.PartitionRecordVersion})
+	}
+	return records
+}
+
+// assignment chooses, or checks, the replicas of every partition.
+func (r Rules) assignment(image *metadata.Image, s TopicSpec) ([][]model.NodeID, error) {
+	live := image.Live()
+	if len(s.Assignment) > 0 {
+		return explicit(live, s)
+	}
+	partitions, replication := s.Partitions, s.Replication
+	switch {
+	case replication < -1 || replication == 0:
+		return nil, refuse(ErrInvalidReplication, "Replication factor must be larger than 0, or -1 to use the default value.")
+	case partitions < -1 || partitions == 0:
+		return nil, refuse(ErrInvalidPartitions, "Number of partitions was set to an invalid non-positive value.")
+	}
+	if partitions == -1 {
+		partitions = r.Config.NumPartitions
+	}
+	if replication == -1 {
+		replication = r.Config.ReplicationFactor
+	}
+	if partitions > maxPartitionsPerCreate {
+		return nil, refuse(ErrPolicy, "Excessively large number of partitions per request.")
+	}
+	if int(replication) > len(live) {
+		return nil, refuse(ErrInvalidReplication,
+			"Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered.",
+			replication, replication, len(live))
+	}
+	out := make([][]model.NodeID, partitions)
+	for i := range out {
+		for j := range int(replication) { // Round and round: leaders are spread evenly.
+			out[i] = append(out[i], live[(i+j)%len(live)].ID)
+		}
+	}
+	return out, nil
+}
+
+// explicit checks an assignment that the client made.
+func explicit(live []*metadata.Broker, s TopicSpec) ([][]model.NodeID, error) {
+	if s.Replication != -1 {
+		return nil, refuse(ErrInvalidRequest, "A manual partition assignment was specified, but replication factor was not set to -1.")
+	}
+	if s.Partitions != -1 {
+		return nil, refuse(ErrInvalidRequest, "A manual partition assignment was specified, but numPartitions was not set to -1.")
+	}
+	out := make([][]model.NodeID, len(s.Assignment))
+	for i := range out {
+		replicas, ok := s.Assignment[int32(i)]
+		if !ok {
+			return nil, refuse(ErrInvalidAssignment, "partitions should be a consecutive 0-based integer sequence")
+		}
+		if err := checkReplicas(live, replicas, len(s.Assignment[0])); err != nil {
+			return nil, err
+		}
+		out[i] = replicas
+	}
+	return out, nil
+}
+
+func checkReplicas(live []*metadata.Broker, replicas []model.NodeID, want int) error {
+	if len(replicas) == 0 {
+		return refuse(ErrInvalidAssignment, "The manual partition assignment includes an empty replica list.")
+	}
+	sorted := slices.Sorted(slices.Values(replicas))
+	for i, n := range sorted {
+		if i > 0 && sorted[i-1] == n {
+			return refuse(ErrInvalidAssignment, "The manual partition assignment includes the broker %d more than once.", n)
+		}
+		if !slices.ContainsFunc(live, func(b *metadata.Broker) bool { return b.ID == n }) {
+			return refuse(ErrInvalidAssignment, "The manual partition assignment includes broker %d, but no such broker is registered.", n)
+		}
+	}
+	if len(replicas) != want {
+		return refuse(ErrInvalidAssignment,
+			"The manual partition assignment includes a partition with %d replica(s), but this is not consistent with previous partitions, which have %d replica(s).",
+			len(replicas), want)
+	}
+	return nil
+}
+
+// DeleteTopic decides about the topic of an id, or refuses.
+func (r Rules) DeleteTopic(image *metadata.Image, id model.TopicID) ([]metadata.Record, error) {
+	if image.TopicByID(id) == nil {
+		return nil, refuse(ErrUnknownTopicID, "This server does not host this topic ID.")
+	}
+	m := wire.NewRemoveTopicRecord()
+	m.TopicID = id
+	return []metadata.Record{{Message: m}}, nil
+}
+
+// maxNameLength is what a file name leaves for the topic, after the partition
+// and what is appended to the names of directories that are being deleted.
+const maxNameLength = 249
+
+// CheckName refuses what Kafka does not take for a topic's name.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return refuse(ErrInvalidName, "Topic name is invalid: the empty string is not allowed")
+	case name == "." || name == "..":
+		return refuse(ErrInvalidName, "Topic name is invalid: '%s' is not allowed", name)
+	case len(name) > maxNameLength:
+		return refuse(ErrInvalidName, "Topic name is invalid: the length of '%s' is longer than the max allowed length %d", name, maxNameLength)
+	}
+	for _, c := range []byte(name) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-') {
+			return refuse(ErrInvalidName,
+				"Topic name is invalid: '%s' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'", name)
+		}
+	}
+	return nil
+}
+
+// collisionKey is the same for names that metrics systems cannot tell apart.
+func collisionKey(name string) string { return strings.ReplaceAll(name, ".", "_") }
+
+// collision looks for a topic whose name differs in '.' and '_' only.
+func collision(image *metadata.Image, name string, taken map[string]string) (string, bool) {
+	key := collisionKey(name)
+	if other, ok := taken[key]; ok {
+		return other, true
+	}
+	if !strings.ContainsAny(name, "._") {
+		return "", false
+	}
+	// All that collide agree up to the first of the two characters.
+	prefix := name[:strings.IndexAny(name, "._")]
+	found, ok := "", false
+	image.Topics(prefix, func(t *metadata.Topic) bool {
+		if !strings.HasPrefix(t.Name, prefix) {
+			return false
+		}
+		if collisionKey(t.Name) == key {
+			found, ok = t.Name, true
+		}
+		return !ok
+	})
+	return found, ok
+}

@@ -1,0 +1,194 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/producers"
+	"github.com/barnabas-log/barnabas/internal/replication"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/record"
+)
+
+// Appended says where a batch went.
+type Appended struct {
+	Base model.Offset
+	End  model.Offset
+	// LogAppendTime is the timestamp the broker gave, or NoTimestamp.
+	LogAppendTime int64
+	// LogStart is the start of the log at that moment.
+	LogStart model.Offset
+	// Epoch is that of the leadership the batch was appended in: it is
+	// acknowledged in that epoch or not at all.
+	Epoch model.Epoch
+	// Duplicate says that the batch was there already (idempotence); Base and
+	// End are those of the original.
+	Duplicate bool
+}
+
+// Append checks a client's batch and appends it. It changes b: offset, epoch
+// and, where the topic asks for it, timestamps. When it returns, the batch is
+// in the page cache; Acknowledged tells whether it is committed.
+func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appended, error) {
+	cfg := p.config.Load()
+	info, err := record.Check(b, p.checkOptions(cfg, now))
+	if err != nil {
+		return Appended{}, err
+	}
+	if b, err = recompress(cfg, b, info); err != nil {
+		return Appended{}, err
+	}
+	if int64(len(b)) > cfg.SegmentBytes {
+		return Appended{}, fmt.Errorf("%w: %d bytes", ErrTooLargeForSegment, len(b))
+	}
+	var w woken
+	p.mu.Lock()
+	a, err := p.appendLocked(b, acksAll, now, &w)
+	tell := err == nil && !a.Duplicate && p.markDirtyLocked()
+	p.mu.Unlock()
+	w.wake()
+	if tell {
+		p.dirtyFn(p)
+	}
+	if cfg.LogAppendTime && !a.Duplicate {
+		a.LogAppendTime = info.MaxTimestamp
+	}
+	return a, err
+}
+
+// checkOptions are the topic's rules for a client's batch.
+func (p *Partition) checkOptions(cfg *config.Topic, now time.Time) record.CheckOptions {
+	o := record.CheckOptions{
+		Name: p.name, Now: now.UnixMilli(), LogAppendTime: cfg.LogAppendTime,
+		TimestampBefore: cfg.TimestampBefore.Milliseconds(), TimestampAfter: cfg.TimestampAfter.Milliseconds(),
+		KeysRequired: cfg.Compact, MaxBytes: int(cfg.MaxMessageBytes), MaxDecompressed: int(cfg.MaxDecompressedBytes),
+	}
+	if cfg.ValidateHeader {
+		o.Validation = record.HeaderOnly
+	}
+	return o
+}
+
+func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w *woken) (Appended, error) {
+	a := Appended{Base: model.NoOffset, LogAppendTime: record.NoTimestamp, LogStart: p.log.Start(), Epoch: p.mu.replica.Epoch()}
+	if err := p.usableLocked(); err != nil {
+		return a, err
+	}
+	if acksAll && p.mu.replica.InSync() < p.minISRLocked() {
+		return a, ErrTooFewInSync
+	}
+	verdict, err := p.mu.producers.Check(b, producers.CheckOptions{Origin: producers.Client})
+	if err != nil {
+		return a, err
+	}
+	if verdict.Duplicate {
+		a.Duplicate, a.Base, a.End, a.LogAppendTime = true, verdict.BaseOffset, verdict.LastOffset+1, verdict.Timestamp
+		return a, nil
+	}
+	a.Base, a.End, err = p.log.Append(b, a.Epoch, now)
+	if err != nil {
+		a.Base = model.NoOffset
+		return a, p.appendFailedLocked(err, w)
+	}
+	if err := p.applyLocked(b); err != nil {
+		return a, p.appendFailedLocked(err, w)
+	}
+	p.mu.appended += int64(len(b))
+	p.mu.lastAppend = now
+	if p.mu.unflushed == 0 {
+		p.mu.unflushedAt = now
+	}
+	p.mu.unflushed += int64(b.Count())
+	if p.mu.replica.Handle(replication.Appended{End: a.End}) {
+		p.releaseLocked(p.mu.appended, w)
+	}
+	return a, nil
+}
+
+// minISRLocked is min.insync.replicas, but never more than there are replicas
+// at all: with fewer, no acks=all could ever succeed.
+func (p *Partition) minISRLocked() int { return min(p.config.Load().MinISR, p.mu.replica.Replicas()) }
+
+// appendFailedLocked sorts what can go wrong when writing: a full disk refuses
+// this batch, anything else ends the partition.
+func (p *Partition) appendFailedLocked(err error, w *woken) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	case errors.Is(err, commitlog.ErrTooLarge):
+		return ErrTooLargeForSegment
+	}
+	p.mu.failed = fmt.Errorf("%w: %w", ErrOffline, err)
+	p.mu.waiters.everybody(w)
+	return p.mu.failed
+}
+
+// releaseLocked tells those who wait that the commit point has risen;
+// committed is the count of bytes that are committed now.
+func (p *Partition) releaseLocked(committed int64, w *woken) {
+	to := p.mu.replica.Committed()
+	gained := committed - p.mu.committed
+	p.mu.committed = committed
+	p.mu.producers.Committed(to)
+	p.mu.waiters.committed(to, w)
+	p.mu.waiters.readable(gained, p.mu.producers.Stable(to) == to, w)
+}
+
+// markDirtyLocked reports whether the flusher has to be told: every append of
+// a partition with durability=fsync, whatever its acks; with durability=os
+// when flush.messages is reached. Flush.ms is looked at by NeedsFlush.
+func (p *Partition) markDirtyLocked() bool {
+	if p.mu.dirty {
+		return false
+	}
+	cfg := p.config.Load()
+	p.mu.dirty = cfg.FsyncAcks || p.mu.unflushed >= cfg.FlushMessages
+	return p.mu.dirty
+}
+
+// NeedsFlush reports whether flush.ms has passed since the first message that
+// is not synced.
+func (p *Partition) NeedsFlush(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.unflushed > 0 && now.Sub(p.mu.unflushedAt) >= p.config.Load().FlushInterval
+}
+
+// Syncing is a sync that has begun: what the log will have on disk when it is
+// done.
+type Syncing struct {
+	commitlog.Syncing
+	bytes int64
+}
+
+// BeginSync takes what there is to sync. Appends that come later are dirty
+// again. The caller syncs, without any lock of ours, and tells Synced.
+func (p *Partition) BeginSync() (Syncing, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.dirty = false
+	p.mu.unflushed = 0
+	s, err := p.log.BeginSync()
+	return Syncing{s, p.mu.appended}, err
+}
+
+// Synced tells the outcome of a sync that BeginSync began. An error takes the
+// partition offline: a failed sync is never retried, because the kernel may
+// have thrown the dirty pages away.
+func (p *Partition) Synced(s Syncing, err error) {
+	if err := p.log.FinishSync(s.Syncing, err); err != nil {
+		p.Fail(err)
+		return
+	}
+	var w woken
+	p.mu.Lock()
+	if p.mu.replica.Handle(replication.Synced{End: s.End()}) {
+		p.releaseLocked(s.bytes, &w)
+	}
+	p.mu.Unlock()
+	w.wake()
+}

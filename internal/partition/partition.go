@@ -1,0 +1,276 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/producers"
+	"github.com/barnabas-log/barnabas/internal/replication"
+	"github.com/barnabas-log/barnabas/internal/vfs"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/record"
+)
+
+// Errors that callers tell apart; what producers, record and commitlog refuse
+// comes through as it is.
+var (
+	// ErrNotLeader says that another replica leads, or none.
+	ErrNotLeader = errors.New("partition: not the leader")
+	// ErrOffline says that the partition's disk has failed.
+	ErrOffline = errors.New("partition: offline")
+	// ErrDiskFull says that an append found no space; nothing was written.
+	ErrDiskFull = errors.New("partition: disk full")
+	// ErrFencedEpoch and ErrUnknownEpoch say that the caller believes in an
+	// older or a newer leader epoch than this replica (KIP-320).
+	ErrFencedEpoch  = errors.New("partition: leader epoch is older")
+	ErrUnknownEpoch = errors.New("partition: leader epoch is newer")
+	// ErrOutOfRange says that an offset is below the start or above what the
+	// reader may see.
+	ErrOutOfRange = errors.New("partition: offset out of range")
+	// ErrTooFewInSync says that acks=all needs more replicas than are in sync
+	// (min.insync.replicas); nothing was written.
+	ErrTooFewInSync = errors.New("partition: not enough replicas in sync")
+	// ErrTooLargeForSegment says that a batch is larger than segment.bytes.
+	ErrTooLargeForSegment = errors.New("partition: batch larger than segment.bytes")
+)
+
+// Options are what a partition needs to live.
+type Options struct {
+	FS   vfs.FS
+	Dir  string
+	ID   model.Partition
+	Self model.NodeID
+	// Log holds the mark, start and so on of the directory; sizes come from
+	// Config.
+	Log commitlog.Options
+	// Config is the topic's.
+	Config *config.Topic
+	// ProducerExpiry is how long a silent producer is remembered
+	// (producer.id.expiration.ms).
+	ProducerExpiry time.Duration
+	// Dirty is told, once until the next BeginSync, that there is something to
+	// sync. It is called without the lock.
+	Dirty func(*Partition)
+}
+
+// Partition is one replica. Its methods may be called by anybody at any time.
+type Partition struct {
+	ID      model.Partition
+	name    string // Of ID, for messages.
+	self    model.NodeID
+	dirtyFn func(*Partition)
+	expiry  time.Duration
+	log     *commitlog.Log
+	config  atomic.Pointer[config.Topic]
+
+	mu struct {
+		sync.Mutex
+		producers *producers.State
+		replica   *replication.Replica
+		waiters   waiters
+		dirty     bool  // Dirty was called and BeginSync not yet.
+		failed    error // Why the partition is offline.
+		closed    bool
+		// Bytes ever appended since open, and how many of those are synced and
+		// committed: what a waiting fetch has to gain.
+		appended, committed int64
+		// Messages and the time since the last sync, for flush.messages and
+		// flush.ms with durability=os.
+		unflushed   int64
+		unflushedAt time.Time
+		lastAppend  time.Time
+	}
+}
+
+// Open opens the directory and rebuilds what the producers wrote. The
+// partition leads nothing until Assign.
+func Open(o Options) (*Partition, error) {
+	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self, dirtyFn: o.Dirty, expiry: o.ProducerExpiry}
+	p.config.Store(o.Config)
+	p.mu.producers = producers.New(producers.Options{})
+	o.Log.SegmentBytes, o.Log.SegmentAge = o.Config.SegmentBytes, o.Config.SegmentAge
+	o.Log.IndexInterval, o.Log.MaxIndexBytes = int(o.Config.IndexInterval), int(o.Config.IndexBytes)
+	o.Log.Snapshot = func() []byte { return p.mu.producers.Snapshot(nil) }
+	log, err := commitlog.Open(o.FS, o.Dir, o.Log)
+	if err != nil {
+		return nil, fmt.Errorf("partition: open %s: %w", o.ID, err)
+	}
+	p.log = log
+	if err := p.replay(); err != nil {
+		log.Close()
+		return nil, fmt.Errorf("partition: replay %s: %w", o.ID, err)
+	}
+	p.mu.replica = replication.New(o.Self, o.Config.FsyncAcks, log.Start())
+	return p, nil
+}
+
+// replay brings the producer state to the end of the log: from the newest
+// snapshot that recovery can vouch for, then batch by batch.
+func (p *Partition) replay() error {
+	from := p.log.Start()
+	at, snapshot, ok, err := p.log.LatestSnapshot(p.log.RecoveredFrom())
+	if err != nil {
+		return err
+	}
+	// A snapshot that cannot be read costs a longer replay.
+	if ok && p.mu.producers.Load(snapshot) == nil {
+		from = at
+	}
+	if from >= p.log.End() {
+		return nil
+	}
+	return p.log.Scan(from, func(b record.Batch) error {
+		return p.applyLocked(b)
+	})
+}
+
+// applyLocked tells the producer state of a batch in the log. Where the batch
+// ends an aborted transaction, that goes to the transaction index.
+func (p *Partition) applyLocked(b record.Batch) error {
+	done, ok := p.mu.producers.Apply(b)
+	if !ok || !done.Aborted {
+		return nil
+	}
+	return p.log.AppendAborted(commitlog.AbortedTxn{
+		ProducerID: done.ProducerID, First: done.FirstOffset, Last: done.LastOffset, LastStable: done.LastStable,
+	})
+}
+
+// Assign tells the partition who leads and who replicates. synced says that
+// everything the log holds is known to be on disk.
+func (p *Partition) Assign(a replication.Assignment) {
+	var w woken
+	p.mu.Lock()
+	was := p.mu.replica.Epoch()
+	p.mu.replica.Handle(replication.Assigned{Assignment: a, End: p.log.End(), Synced: p.log.SyncedEnd()})
+	p.mu.committed = p.mu.appended
+	if was != a.Epoch || !p.mu.replica.Leads() {
+		p.mu.waiters.everybody(&w)
+	} else {
+		p.mu.waiters.committed(p.mu.replica.Committed(), &w)
+	}
+	p.mu.Unlock()
+	w.wake()
+}
+
+// Configure gives the partition a new configuration.
+func (p *Partition) Configure(c *config.Topic) {
+	p.config.Store(c)
+	p.log.Tune(c.SegmentBytes, c.SegmentAge, int(c.IndexInterval), int(c.IndexBytes))
+	var w woken
+	p.mu.Lock()
+	if p.mu.replica.Handle(replication.Durability{Fsync: c.FsyncAcks}) {
+		p.releaseLocked(p.mu.appended, &w)
+	}
+	p.mu.Unlock()
+	w.wake()
+}
+
+// Config returns the configuration in force.
+func (p *Partition) Config() *config.Topic { return p.config.Load() }
+
+// Log returns the partition's log, for those who keep its directory: marks,
+// retention, sizes. Appending goes through the partition.
+func (p *Partition) Log() *commitlog.Log { return p.log }
+
+// Err returns why the partition is offline, or nil.
+func (p *Partition) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.failed
+}
+
+// Fail takes the partition offline: its disk can no longer be trusted.
+func (p *Partition) Fail(err error) {
+	var w woken
+	p.mu.Lock()
+	if p.mu.failed == nil {
+		p.mu.failed = fmt.Errorf("%w: %w", ErrOffline, err)
+	}
+	p.mu.waiters.everybody(&w)
+	p.mu.Unlock()
+	w.wake()
+}
+
+// Resign stops leading, for a clean stop: whoever waits is told.
+func (p *Partition) Resign() {
+	var w woken
+	p.mu.Lock()
+	p.mu.closed = true
+	p.mu.waiters.everybody(&w)
+	p.mu.Unlock()
+	w.wake()
+}
+
+// Close gives back files. Resign comes first.
+func (p *Partition) Close() error { return p.log.Close() }
+
+// Epoch returns the leader epoch that this replica knows, and who leads in it.
+func (p *Partition) Epoch() (model.Epoch, model.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.replica.Epoch(), p.mu.replica.Leader()
+}
+
+// BeginMark begins a mark of the log as it is now: see [commitlog.Marking].
+func (p *Partition) BeginMark() (*commitlog.Marking, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.BeginMark(p.mu.producers.Snapshot(nil))
+}
+
+// Retain deletes what the topic's retention gives up, never above the commit
+// point. It returns how many segments went.
+func (p *Partition) Retain(now time.Time) (int, error) {
+	cfg := p.config.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.failed != nil || p.mu.closed {
+		return 0, nil
+	}
+	r := commitlog.Retention{Limit: p.mu.replica.Committed()}
+	if cfg.Delete {
+		r.Age, r.Bytes = cfg.Retention, cfg.RetentionBytes
+	}
+	n, err := p.log.Retain(now, r)
+	if n > 0 {
+		p.mu.producers.LogStart(p.log.Start())
+	}
+	return n, err
+}
+
+// ExpireProducers forgets producers that have been silent too long.
+func (p *Partition) ExpireProducers(now time.Time) {
+	p.mu.Lock()
+	p.mu.producers.Expire(now, p.expiry)
+	p.mu.Unlock()
+}
+
+// usableLocked says whether the partition can serve at all.
+func (p *Partition) usableLocked() error {
+	switch {
+	case p.mu.failed != nil:
+		return p.mu.failed
+	case p.mu.closed || !p.mu.replica.Leads():
+		return ErrNotLeader
+	}
+	return nil
+}
+
+// checkEpochLocked compares the epoch a caller believes in; NoEpoch is not
+// compared.
+func (p *Partition) checkEpochLocked(e model.Epoch) error {
+	switch ours := p.mu.replica.Epoch(); {
+	case e == model.NoEpoch || e == ours:
+		return nil
+	case e < ours:
+		return ErrFencedEpoch
+	default:
+		return ErrUnknownEpoch
+	}
+}

@@ -1,0 +1,29 @@
+package partition
+
+import (
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/record"
+)
+
+// recompress packs a batch as the topic's compression.type asks. Nearly always
+// that is "producer": as it came, and b is returned, unless its records have
+// to be numbered anew.
+func recompress(cfg *config.Topic, b record.Batch, info record.Info) (record.Batch, error) {
+	codec, level := b.Codec(), -1
+	switch cfg.Compression.Type {
+	case "uncompressed":
+		codec = record.None
+	case "gzip":
+		codec, level = record.Gzip, cfg.Compression.GzipLevel
+	case "snappy":
+		codec = record.Snappy
+	case "lz4":
+		codec, level = record.LZ4, cfg.Compression.LZ4Level
+	case "zstd":
+		codec, level = record.Zstd, cfg.Compression.ZstdLevel
+	}
+	if codec == b.Codec() && !info.Renumber {
+		return b, nil
+	}
+	return record.Recompress(b, codec, level, nil)
+}
