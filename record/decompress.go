@@ -297,11 +297,17 @@ func unzstd(buf *Buffer, src []byte, limit int) error {
 		}
 	}
 	defer pools.zstd.Put(z)
-	// A frame's declared size is a stranger's word: it is believed up to a
-	// usual ratio, beyond that the buffer doubles until the data is in.
 	want := max(minBuffer, 8*len(src))
 	var h zstd.Header
-	if h.Decode(src) == nil && h.HasFCS && h.FrameContentSize <= uint64(max(16*minBuffer, 32*len(src))) {
+	if h.Decode(src) == nil && h.HasFCS {
+		// The declared size is a stranger's word. No block of less than four
+		// bytes yields more than zstdMaxBlock: what claims more is no frame.
+		if h.FrameContentSize/zstdMaxBlock > uint64(len(src)/4) {
+			return fmt.Errorf("%w: zstd: %d bytes claim to hold %d", ErrCompressed, len(src), h.FrameContentSize)
+		}
+		if h.FrameContentSize > uint64(limit) {
+			return fmt.Errorf("zstd: %w", ErrTooBig)
+		}
 		want = max(minBuffer, int(h.FrameContentSize))
 	}
 	for {
@@ -328,6 +334,9 @@ func unzstd(buf *Buffer, src []byte, limit int) error {
 // zstdMaxWindow is what zstd-jni, and so every Java consumer, accepts by
 // default (ZSTD_WINDOWLOG_LIMIT_DEFAULT, 2^27).
 const zstdMaxWindow = 128 << 20
+
+// zstdMaxBlock is the most that one block holds (RFC 8878, 3.1.1.2.4).
+const zstdMaxBlock = 128 << 10
 
 // xerialMagic begins Java's snappy framing; two int32 follow: version and
 // least compatible version.
