@@ -257,3 +257,10 @@ func localAddress(a net.Addr, port int32) Address {
 	}
 	return Address{a.String(), port}
 }
+
+// Dropped tells of a connection that ended by an error.
+func (a *API) Dropped(remote net.Addr, err error) {
+	if a.limit.allow() {
+		a.opts.Log.Info("connection dropped", "peer", remote, "err", err)
+	}
+}

@@ -197,17 +197,28 @@ func (p *Partition) Fail(err error) {
 	w.wake()
 }
 
-// Resign stops leading, for a clean stop: whoever waits is told.
+// Resign takes no more requests, for a clean stop. Readers who wait are told at
+// once; what was appended is still being committed.
 func (p *Partition) Resign() {
 	var w woken
 	p.mu.Lock()
 	p.mu.closed = true
+	p.mu.waiters.noReaders(&w)
+	p.mu.Unlock()
+	w.wake()
+}
+
+// Retire ends the partition: its topic is deleted.
+func (p *Partition) Retire() {
+	var w woken
+	p.mu.Lock()
+	p.mu.closed, p.mu.failed = true, ErrNotLeader
 	p.mu.waiters.everybody(&w)
 	p.mu.Unlock()
 	w.wake()
 }
 
-// Close gives back files. Resign comes first.
+// Close gives back files. Resign or Retire comes first.
 func (p *Partition) Close() error { return p.log.Close() }
 
 // Epoch returns the leader epoch that this replica knows, and who leads in it.
@@ -273,4 +284,11 @@ func (p *Partition) checkEpochLocked(e model.Epoch) error {
 	default:
 		return ErrUnknownEpoch
 	}
+}
+
+// IdleSince is for how long nothing was appended.
+func (p *Partition) IdleSince(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return now.Sub(p.mu.lastAppend)
 }

@@ -146,7 +146,7 @@ func (p *Partition) Acknowledged(end model.Offset, epoch model.Epoch) (done bool
 	if p.mu.replica.Committed() >= end {
 		return true, nil
 	}
-	if p.mu.closed || !p.mu.replica.Leads() || p.mu.replica.Epoch() != epoch {
+	if !p.mu.replica.Leads() || p.mu.replica.Epoch() != epoch {
 		return false, ErrNotLeader
 	}
 	return false, nil
@@ -158,7 +158,7 @@ func (p *Partition) Acknowledged(end model.Offset, epoch model.Epoch) (done bool
 func (p *Partition) AwaitCommitted(end model.Offset, epoch model.Epoch, who Waker) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.failed != nil || p.mu.closed || !p.mu.replica.Leads() || p.mu.replica.Epoch() != epoch ||
+	if p.mu.failed != nil || !p.mu.replica.Leads() || p.mu.replica.Epoch() != epoch ||
 		p.mu.replica.Committed() >= end {
 		return false
 	}

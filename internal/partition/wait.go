@@ -98,10 +98,16 @@ func (s *waiters) everybody(w *woken) {
 	for _, c := range s.commits {
 		w.add(c.who)
 	}
+	s.commits = nil
+	s.noReaders(w)
+}
+
+// noReaders releases those who wait for data.
+func (s *waiters) noReaders(w *woken) {
 	for _, n := range s.reads {
 		w.add(n.who)
 	}
-	*s = waiters{}
+	s.reads = nil
 }
 
 func (s *waiters) forgetCommit(who Waker) {

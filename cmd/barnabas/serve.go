@@ -1,0 +1,165 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/barnabas-log/barnabas/internal/broker"
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/vfs"
+)
+
+// serveFlags are the flags of serve, as given.
+type serveFlags struct {
+	dataDir, listen, advertise, file, http, nodeID, logLevel, logFormat string
+	options                                                             []string
+}
+
+func newServeCmd() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a broker",
+		Long: `Run a broker that speaks Kafka. Without flags it listens on 127.0.0.1:9092 and keeps its data in ./barnabas-data.
+
+Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS_LOG_DIRS for log.dirs), a file, and defaults, in that order.`,
+		Example: `  barnabas serve
+  barnabas serve --data-dir /var/lib/barnabas --listen 0.0.0.0:9092 --advertise broker.example.com:9092
+  barnabas serve --config /etc/kafka/server.properties
+  barnabas serve -o num.partitions=3 -o durability=os`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, &f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.dataDir, "data-dir", "", "directory for the data, or several with commas (log.dirs; default "+config.DefaultDataDir+")")
+	flags.StringVar(&f.listen, "listen", "", "HOST:PORT to listen on (default "+config.DefaultListen+")")
+	flags.StringVar(&f.advertise, "advertise", "", "HOST:PORT that clients are told; default is the address they came in by")
+	flags.StringVar(&f.nodeID, "node-id", "", "number of this node (node.id; default 1)")
+	flags.StringVar(&f.file, "config", "", "file with settings: Kafka's server.properties, or YAML")
+	flags.StringVar(&f.http, "http", "", "HOST:PORT for /metrics, /live and /ready, or 'off' (http.listen; default 127.0.0.1:9644)")
+	flags.StringArrayVarP(&f.options, "option", "o", nil, "a setting, key=value; may be repeated")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	return cmd
+}
+
+// sources says where the configuration comes from.
+func (f *serveFlags) sources() config.Sources {
+	s := config.Sources{
+		Flags: map[string]string{}, Listen: f.listen, Advertise: f.advertise,
+		Options: f.options, Environ: os.Environ(), File: f.file,
+	}
+	if f.dataDir != "" {
+		s.Flags["log.dirs"] = f.dataDir
+	}
+	if f.nodeID != "" {
+		s.Flags["node.id"] = f.nodeID
+	}
+	switch f.http {
+	case "":
+	case "off":
+		s.Flags["http.listen"] = ""
+	default:
+		s.Flags["http.listen"] = f.http
+	}
+	return s
+}
+
+func (f *serveFlags) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, usage("--log-level: %w", err)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, usage("--log-format: want text or json, not %q", f.logFormat)
+}
+
+// serve runs a broker until it is told to stop.
+func serve(cmd *cobra.Command, f *serveFlags) error {
+	began := time.Now()
+	log, err := f.logger(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	cfg, warnings, err := config.Load(f.sources())
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	limitMemory(cfg)
+	log.Info("configuration", "settings", settings(cfg))
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	b, err := broker.Start(broker.Options{Config: cfg, FS: vfs.OS{}, Log: log, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	announce(cmd.OutOrStdout(), b, time.Since(began))
+	warnUnreachable(log, cfg)
+	select {
+	case s := <-signals:
+		log.Info("stopping", "signal", s.String())
+	case err := <-b.Fatal():
+		return err // Without a clean stop: what is on disk decides.
+	}
+	go func() {
+		<-signals
+		os.Exit(1) // Asked twice: at once.
+	}()
+	return b.Stop()
+}
+
+// announce says in one line that the broker is ready, and then what to try.
+func announce(w io.Writer, b *broker.Broker, took time.Duration) {
+	var addrs []string
+	for _, l := range b.Bound() {
+		addrs = append(addrs, l.Addr.String())
+	}
+	fmt.Fprintf(w, "barnabas is ready on %s (node %d, cluster %s, after %d ms)\n",
+		strings.Join(addrs, ","), b.NodeID(), b.ClusterID(), took.Milliseconds())
+}
+
+// settings is what differs from the defaults, for the log.
+func settings(cfg *config.Broker) string {
+	var s []string
+	for _, e := range cfg.Effective() {
+		s = append(s, e.Key+"="+e.Value)
+	}
+	return strings.Join(s, " ")
+}
+
+// limitMemory tells the garbage collector how much this broker may take, unless
+// GOMEMLIMIT already does: requests in flight, and as much again for the rest.
+func limitMemory(cfg *config.Broker) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(2*cfg.InFlightBytes + 256<<20)
+	}
+}
+
+// warnUnreachable warns where the broker cannot know how clients reach it.
+func warnUnreachable(log *slog.Logger, cfg *config.Broker) {
+	for _, l := range cfg.Listeners {
+		if (l.Host == "" || l.Host == "0.0.0.0" || l.Host == "::") && len(cfg.Advertised) == 0 {
+			log.Warn("clients are told the address they came in by; behind NAT or a container's port mapping, use --advertise", "listener", l.Name)
+			return
+		}
+	}
+}
+

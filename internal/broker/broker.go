@@ -1,0 +1,315 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/api"
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/controller"
+	"github.com/barnabas-log/barnabas/internal/datadir"
+	"github.com/barnabas-log/barnabas/internal/listener"
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/internal/quorum"
+	"github.com/barnabas-log/barnabas/internal/replicas"
+	"github.com/barnabas-log/barnabas/internal/vfs"
+	"github.com/barnabas-log/barnabas/model"
+)
+
+// Options are what a broker is started with.
+type Options struct {
+	Config *config.Broker
+	FS     vfs.FS
+	Log    *slog.Logger
+	Now    func() time.Time
+}
+
+// snapshotBytes is how much metadata log makes a new snapshot worth it
+// (Kafka's metadata.log.max.record.bytes.between.snapshots).
+const snapshotBytes = 20 << 20
+
+// stopPatience is how long connections have to take the answers they are owed
+// when the broker stops.
+const stopPatience = 3 * time.Second
+
+// Broker is a node that runs.
+type Broker struct {
+	opts     Options
+	config   *config.Broker
+	dirs     []*datadir.Dir
+	quorum   *quorum.Quorum
+	replicas atomic.Pointer[replicas.Replicas] // Nil until the image is known.
+	api      *api.API
+	servers  []*listener.Server
+	bound    []Bound
+	http     *http.Server
+	httpAddr net.Addr
+	budget   *listener.Budget
+
+	epoch   int64 // Broker epoch.
+	ready   atomic.Bool
+	fatal   chan error // Receives what ends the process.
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// Bound is a listener and the address it got.
+type Bound struct {
+	Name string
+	Addr net.Addr
+}
+
+// Start starts a node. It serves when Start returns, until Stop.
+func Start(o Options) (*Broker, error) {
+	b := &Broker{opts: o, config: o.Config, fatal: make(chan error, 1)}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	if err := b.start(ctx); err != nil {
+		b.abandon()
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	b.ready.Store(true)
+	return b, nil
+}
+
+func (b *Broker) start(ctx context.Context) error {
+	if err := b.openDirs(); err != nil {
+		return err
+	}
+	if err := b.openQuorum(ctx); err != nil {
+		return err
+	}
+	listeners, err := b.listen()
+	if err != nil {
+		return err
+	}
+	if err := b.join(ctx, listeners); err != nil {
+		return err
+	}
+	r, err := replicas.Open(replicas.Options{
+		Self: b.self(), Dirs: b.dirs, Config: b.config, Now: b.opts.Now, Log: b.opts.Log, Random: rand.Reader,
+	}, b.quorum.Image())
+	if err != nil {
+		return err
+	}
+	b.replicas.Store(r)
+	b.running.Go(func() { r.Run(ctx) })
+	b.serve(ctx, listeners)
+	return b.serveHTTP()
+}
+
+// openDirs takes the data directories into possession. The first one found
+// decides who this node is; the others must agree.
+func (b *Broker) openDirs() error {
+	want := datadir.Identity{Node: model.NoNode, DefaultNode: model.NodeID(b.config.NodeID)}
+	if b.config.NodeIDGiven {
+		want.Node = model.NodeID(b.config.NodeID)
+	}
+	for _, path := range b.config.LogDirs {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return err
+		}
+		d, err := datadir.Open(b.opts.FS, abs, want, rand.Reader)
+		if errors.Is(err, vfs.ErrLocked) {
+			return fmt.Errorf("data directory %s is in use by another broker: %w", abs, err)
+		}
+		if err != nil {
+			return err
+		}
+		b.dirs = append(b.dirs, d)
+		want.Node, want.Cluster = d.Meta().Node, d.Meta().Cluster
+	}
+	var err error
+	b.config, err = b.config.WithNodeID(int32(want.Node))
+	return err
+}
+
+func (b *Broker) self() model.NodeID { return b.dirs[0].Meta().Node }
+
+// ClusterID is the id of the cluster that the node belongs to.
+func (b *Broker) ClusterID() string { return b.dirs[0].Meta().Cluster }
+
+// NodeID is the node's id.
+func (b *Broker) NodeID() model.NodeID { return b.self() }
+
+func (b *Broker) openQuorum(ctx context.Context) error {
+	q, err := quorum.Open(quorum.Options{
+		Dir: b.dirs[0], Self: b.self(), Now: b.opts.Now, Log: b.opts.Log,
+		Publish: b.publish, SnapshotBytes: snapshotBytes,
+	}, controller.Format())
+	if err != nil {
+		return err
+	}
+	b.quorum = q
+	if err := controller.CheckLevel(q.Image()); err != nil {
+		return err
+	}
+	b.running.Go(func() {
+		if err := q.Run(ctx); err != nil {
+			b.fail(fmt.Errorf("metadata log: %w", err))
+		}
+	})
+	return nil
+}
+
+// publish makes the node act on a new image.
+func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
+	if r := b.replicas.Load(); r != nil {
+		r.Publish(d, i)
+	}
+}
+
+// fail reports what ends the process: a metadata log that cannot be trusted.
+func (b *Broker) fail(err error) {
+	b.opts.Log.Error("broker cannot go on", "err", err)
+	select {
+	case b.fatal <- err:
+	default:
+	}
+}
+
+// Fatal receives an error when the process should end.
+func (b *Broker) Fatal() <-chan error { return b.fatal }
+
+// bound listener with what was configured for it.
+type open struct {
+	config.Listener
+	net net.Listener
+}
+
+func (b *Broker) listen() ([]open, error) {
+	var all []open
+	for _, l := range b.config.Listeners {
+		n, err := net.Listen("tcp", l.Address())
+		if err != nil {
+			for _, o := range all {
+				o.net.Close()
+			}
+			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		all = append(all, open{l, n})
+		b.bound = append(b.bound, Bound{l.Name, n.Addr()})
+	}
+	return all, nil
+}
+
+// Bound are the listeners and their addresses.
+func (b *Broker) Bound() []Bound { return b.bound }
+
+// advertised is where clients are told to go, by listener.
+func (b *Broker) advertised(listeners []open) map[string]api.Address {
+	out := map[string]api.Address{}
+	for _, l := range listeners {
+		// Without a host: the address that the client came in by.
+		out[l.Name] = api.Address{Port: int32(l.net.Addr().(*net.TCPAddr).Port)}
+	}
+	for _, a := range b.config.Advertised {
+		out[a.Name] = api.Address{Host: a.Host, Port: int32(a.Port)}
+	}
+	return out
+}
+
+// join registers the node in the metadata log and elects it anew for its
+// partitions.
+func (b *Broker) join(ctx context.Context, listeners []open) error {
+	me := metadata.Broker{ID: b.self()}
+	for name, at := range b.advertised(listeners) {
+		if at.Host == "" {
+			at.Host = "127.0.0.1" // Other nodes need some address; there are none yet.
+		}
+		me.Endpoints = append(me.Endpoints, metadata.Endpoint{Listener: name, Host: at.Host, Port: uint16(at.Port)})
+	}
+	for _, d := range b.dirs {
+		me.Directories = append(me.Directories, d.Meta().Directory)
+	}
+	return b.quorum.Propose(ctx, func(image *metadata.Image) ([]metadata.Record, error) {
+		records, err := controller.Register(image, me, rand.Reader)
+		b.epoch = int64(image.End())
+		return append(records, controller.Restart(image, b.self())...), err
+	})
+}
+
+// serve lets clients in.
+func (b *Broker) serve(ctx context.Context, listeners []open) {
+	b.api = api.New(api.Options{
+		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: doors{b.replicas.Load()},
+		Rules:      controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Random: rand.Reader},
+		Advertised: b.advertised(listeners), Now: b.opts.Now, Log: b.opts.Log,
+	})
+	b.budget = listener.NewBudget(b.config.InFlightBytes)
+	for _, l := range listeners {
+		s := listener.NewServer(listener.Options{
+			Budget: b.budget, MaxFrame: int(b.config.RequestMaxBytes), Idle: b.config.ConnectionsMaxIdle,
+			MaxConns: b.config.MaxConnections, MaxConnsPerIP: b.config.MaxConnectionsPerIP,
+			SendBuffer: b.config.SendBufferBytes, ReceiveBuffer: b.config.ReceiveBufferBytes,
+			Open: b.api.Serving(ctx, l.Name), Dropped: b.api.Dropped,
+		})
+		b.servers = append(b.servers, s)
+		b.running.Go(func() {
+			if err := s.Run(l.net); err != nil {
+				b.fail(fmt.Errorf("listener %s: %w", l.Name, err))
+			}
+		})
+	}
+}
+
+// doors is how requests reach partitions.
+type doors struct{ *replicas.Replicas }
+
+// Partition returns this node's replica, with errors that the API knows.
+func (d doors) Partition(p model.Partition) (*partition.Partition, error) {
+	x, err := d.Replicas.Partition(p)
+	switch {
+	case errors.Is(err, replicas.ErrUnknown):
+		return nil, api.ErrNoReplica
+	case errors.Is(err, replicas.ErrMissing):
+		return nil, fmt.Errorf("%w: %w", partition.ErrOffline, err)
+	}
+	return x, err
+}
+
+// Stop ends the node: no more requests, then the answers that are owed, then
+// everything durable and marked.
+func (b *Broker) Stop() error {
+	b.ready.Store(false)
+	patience, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	var stopping sync.WaitGroup
+	for _, s := range b.servers {
+		stopping.Go(func() { s.Stop(patience) })
+	}
+	b.replicas.Load().Resign()
+	stopping.Wait()
+	b.stopHTTP(patience)
+	b.cancel()
+	b.running.Wait()
+	return errors.Join(b.quorum.Close(), b.replicas.Load().Close(b.epoch))
+}
+
+// abandon gives back what a start that failed has taken.
+func (b *Broker) abandon() {
+	b.cancel()
+	for _, s := range b.servers {
+		gone, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.Stop(gone)
+	}
+	b.running.Wait()
+	if b.quorum != nil {
+		b.quorum.Close()
+	}
+	for _, d := range b.dirs {
+		d.Close()
+	}
+}

@@ -1,0 +1,100 @@
+package replicas
+
+import (
+	"context"
+	"sync"
+
+	"github.com/barnabas-log/barnabas/internal/partition"
+)
+
+// manyDirty is from how many partitions on one syncfs of the whole file system
+// beats an fdatasync of each (docs/performance.md).
+const manyDirty = 8
+
+// flusher makes the appends of one disk durable. It takes all partitions that
+// are dirty, syncs them, and releases who waited; meanwhile the next group
+// forms. There is no timer: the disk's own latency is the batch window.
+type flusher struct {
+	disk *disk
+	mu   struct {
+		sync.Mutex
+		dirty []*partition.Partition
+	}
+	wake chan struct{}
+	// Kept for the next group.
+	group []*partition.Partition
+	syncs []syncing
+}
+
+type syncing struct {
+	p *partition.Partition
+	s partition.Syncing
+}
+
+func newFlusher(d *disk) *flusher { return &flusher{disk: d, wake: make(chan struct{}, 1)} }
+
+// add says that a partition is dirty. A partition says so once per group, so
+// the queue is bounded by the number of partitions.
+func (f *flusher) add(p *partition.Partition) {
+	f.mu.Lock()
+	f.mu.dirty = append(f.mu.dirty, p)
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run flushes until ctx ends, and then once more what is left.
+func (f *flusher) run(ctx context.Context) {
+	for {
+		select {
+		case <-f.wake:
+			f.flush()
+		case <-ctx.Done():
+			f.flush()
+			return
+		}
+	}
+}
+
+// flush syncs one group.
+func (f *flusher) flush() {
+	f.mu.Lock()
+	f.group, f.mu.dirty = f.mu.dirty, f.group[:0]
+	f.mu.Unlock()
+	if len(f.group) == 0 {
+		return
+	}
+	f.syncs = f.syncs[:0]
+	for _, p := range f.group {
+		s, err := p.BeginSync()
+		if err != nil {
+			p.Fail(err)
+			continue
+		}
+		f.syncs = append(f.syncs, syncing{p, s})
+	}
+	clear(f.group)
+	began := f.disk.owner.opts.Now()
+	if len(f.syncs) >= manyDirty {
+		f.together()
+	} else {
+		f.oneByOne()
+	}
+	clear(f.syncs)
+	f.disk.owner.stats.flushed(f.disk.owner.opts.Now().Sub(began))
+}
+
+func (f *flusher) oneByOne() {
+	for i := range f.syncs {
+		f.syncs[i].p.Synced(f.syncs[i].s, f.syncs[i].s.Flush())
+	}
+}
+
+func (f *flusher) together() {
+	err := f.disk.dir.SyncAll()
+	for i := range f.syncs {
+		f.syncs[i].p.Synced(f.syncs[i].s, err)
+	}
+}

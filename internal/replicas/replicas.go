@@ -1,0 +1,409 @@
+package replicas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/datadir"
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/internal/replication"
+	"github.com/barnabas-log/barnabas/model"
+)
+
+// Errors of partitions that this node cannot serve.
+var (
+	// ErrUnknown says that this node has no replica of a partition.
+	ErrUnknown = errors.New("replicas: no replica here")
+	// ErrMissing says that a partition's directory should exist and does not: a
+	// disk was wiped or not mounted.
+	ErrMissing = errors.New("replicas: directory missing")
+	// ErrDiskFull says that the disk of a partition is full.
+	ErrDiskFull = errors.New("replicas: disk full")
+)
+
+// Options are what the replicas of a node need.
+type Options struct {
+	Self   model.NodeID
+	Dirs   []*datadir.Dir
+	Config *config.Broker
+	Now    func() time.Time
+	Log    *slog.Logger
+	Random io.Reader
+}
+
+// Replicas are all partitions of this node.
+type Replicas struct {
+	opts  Options
+	disks []*disk
+	stats Stats
+
+	mu struct {
+		sync.RWMutex
+		parts map[model.Partition]*replica
+	}
+}
+
+// replica is one partition, or why it cannot be served.
+type replica struct {
+	*partition.Partition
+	id   model.TopicID
+	disk *disk
+	err  error // Set instead of Partition.
+
+	marked time.Time // The last mark; the keeper's.
+}
+
+// Open opens the replicas that the image gives to this node.
+func Open(o Options, image *metadata.Image) (*Replicas, error) {
+	r := &Replicas{opts: o}
+	r.mu.parts = map[model.Partition]*replica{}
+	for _, d := range o.Dirs {
+		k, err := openDisk(r, d)
+		if err != nil {
+			return nil, fmt.Errorf("replicas: %w", err)
+		}
+		r.disks = append(r.disks, k)
+	}
+	if err := r.load(image); err != nil {
+		r.closeAll()
+		return nil, fmt.Errorf("replicas: %w", err)
+	}
+	return r, nil
+}
+
+// load opens every partition of the image that is ours, the disks side by
+// side, and puts away directories that no topic of the image owns.
+func (r *Replicas) load(image *metadata.Image) error {
+	ours := r.ours(image)
+	var all sync.WaitGroup
+	errs := make([]error, len(r.disks))
+	for i, d := range r.disks {
+		all.Go(func() { errs[i] = d.load(image, ours) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for p, t := range ours {
+		if r.entry(p) == nil {
+			r.makeMissing(image, p, t)
+		}
+	}
+	for _, d := range r.disks {
+		if err := d.applied(image.End()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ours are the partitions of the image that this node has a replica of.
+func (r *Replicas) ours(image *metadata.Image) map[model.Partition]*metadata.Topic {
+	ours := map[model.Partition]*metadata.Topic{}
+	image.Topics("", func(t *metadata.Topic) bool {
+		for i, p := range t.Partitions {
+			if slices.Contains(p.Replicas, r.opts.Self) {
+				ours[model.Partition{Topic: t.Name, Index: int32(i)}] = t
+			}
+		}
+		return true
+	})
+	return ours
+}
+
+// makeMissing makes a partition that was decided but not made before the node
+// stopped; one that had been made is offline.
+func (r *Replicas) makeMissing(image *metadata.Image, p model.Partition, t *metadata.Topic) {
+	d := r.diskOf(t.Partitions[p.Index])
+	if d == nil || d.wasMade(t.Partitions[p.Index].Created) {
+		r.opts.Log.Error("partition offline: its directory is missing", "topic", p.Topic, "partition", p.Index)
+		r.put(p, &replica{id: t.ID, err: ErrMissing})
+		return
+	}
+	r.create(image, d, p, t.ID)
+}
+
+// diskOf is the disk that the image gives to our replica of a partition, nil
+// if that disk is not here. Where the image does not say, it is the emptiest.
+func (r *Replicas) diskOf(p *metadata.Partition) *disk {
+	i := slices.Index(p.Replicas, r.opts.Self)
+	if i < 0 || i >= len(p.Directories) || p.Directories[i].IsZero() {
+		return r.emptiest()
+	}
+	for _, d := range r.disks {
+		if d.dir.Meta().Directory == p.Directories[i] {
+			return d
+		}
+	}
+	return nil
+}
+
+// Place chooses the directory of a new partition: the one with the fewest.
+func (r *Replicas) Place(model.Partition) model.UUID {
+	return r.emptiest().dir.Meta().Directory
+}
+
+func (r *Replicas) emptiest() *disk {
+	return slices.MinFunc(r.disks, func(a, b *disk) int { return int(a.placed.Load() - b.placed.Load()) })
+}
+
+// Directories are the ids of the data directories.
+func (r *Replicas) Directories() []model.UUID {
+	var ids []model.UUID
+	for _, d := range r.disks {
+		ids = append(ids, d.dir.Meta().Directory)
+	}
+	return ids
+}
+
+func (r *Replicas) entry(p model.Partition) *replica {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.mu.parts[p]
+}
+
+func (r *Replicas) put(p model.Partition, x *replica) {
+	r.mu.Lock()
+	r.mu.parts[p] = x
+	r.mu.Unlock()
+}
+
+// Partition returns this node's replica: ErrUnknown, ErrMissing, or why it
+// could not be opened.
+func (r *Replicas) Partition(p model.Partition) (*partition.Partition, error) {
+	x := r.entry(p)
+	switch {
+	case x == nil:
+		return nil, ErrUnknown
+	case x.err != nil:
+		return nil, x.err
+	}
+	return x.Partition, nil
+}
+
+// each calls do for every partition that is open.
+func (r *Replicas) each(do func(*replica)) {
+	r.mu.RLock()
+	all := make([]*replica, 0, len(r.mu.parts))
+	for _, x := range r.mu.parts {
+		if x.err == nil {
+			all = append(all, x)
+		}
+	}
+	r.mu.RUnlock()
+	for _, x := range all {
+		do(x)
+	}
+}
+
+// Publish makes the node act on a new image.
+func (r *Replicas) Publish(delta *metadata.Delta, image *metadata.Image) {
+	var made []made
+	for _, id := range slices.Compact(delta.Topics) {
+		made = append(made, r.topic(delta.From.TopicByID(id), image.TopicByID(id), image)...)
+	}
+	r.openMade(image, made)
+	for _, c := range delta.Configs {
+		if c.Type == metadata.ResourceTopic {
+			r.configure(image, c.Name)
+		}
+	}
+}
+
+// made is a partition whose directory has been made.
+type made struct {
+	disk *disk
+	p    model.Partition
+	id   model.TopicID
+}
+
+// topic acts on what became of one topic, and returns the partitions to make.
+func (r *Replicas) topic(from, to *metadata.Topic, image *metadata.Image) (add []made) {
+	if to == nil {
+		if from != nil {
+			r.remove(from)
+		}
+		return nil
+	}
+	for i, p := range to.Partitions {
+		if !slices.Contains(p.Replicas, r.opts.Self) {
+			continue
+		}
+		name := model.Partition{Topic: to.Name, Index: int32(i)}
+		if from != nil && i < len(from.Partitions) {
+			if from.Partitions[i] != p {
+				r.assign(name, p)
+			}
+			continue
+		}
+		if r.entry(name) != nil {
+			continue
+		}
+		if d := r.diskOf(p); d != nil {
+			add = append(add, made{d, name, to.ID})
+		} else {
+			r.put(name, &replica{id: to.ID, err: ErrMissing})
+		}
+	}
+	return add
+}
+
+// fewMade is up to how many partitions are synced one by one; more are made
+// first and synced together.
+const fewMade = 4
+
+// openMade makes and opens partitions, and makes their directories durable.
+func (r *Replicas) openMade(image *metadata.Image, add []made) {
+	if len(add) == 0 {
+		return
+	}
+	byDisk := map[*disk][]made{}
+	for _, m := range add {
+		byDisk[m.disk] = append(byDisk[m.disk], m)
+	}
+	for d, some := range byDisk {
+		each := len(some) <= fewMade
+		for _, m := range some {
+			if err := d.dir.CreateLog(m.p, m.id, each); err != nil {
+				r.failed(m.p, m.id, err)
+				continue
+			}
+			r.open(image, d, m.p, m.id)
+		}
+		if !each {
+			if err := d.dir.SyncAll(); err != nil {
+				d.fail(err)
+			}
+		}
+		if err := d.applied(image.End()); err != nil {
+			d.fail(err)
+		}
+	}
+}
+
+// create makes and opens one partition.
+func (r *Replicas) create(image *metadata.Image, d *disk, p model.Partition, id model.TopicID) {
+	if err := d.dir.CreateLog(p, id, true); err != nil {
+		r.failed(p, id, err)
+		return
+	}
+	r.open(image, d, p, id)
+}
+
+func (r *Replicas) failed(p model.Partition, id model.TopicID, err error) {
+	r.opts.Log.Error("partition offline", "topic", p.Topic, "partition", p.Index, "err", err)
+	r.put(p, &replica{id: id, err: fmt.Errorf("%w: %w", partition.ErrOffline, err)})
+}
+
+// open opens a partition whose directory is there, and assigns it.
+func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id model.TopicID) {
+	cfg, err := r.config(image, p.Topic)
+	if err != nil {
+		r.failed(p, id, err)
+		return
+	}
+	x, err := partition.Open(partition.Options{
+		FS: d.dir.FS(), Dir: d.dir.LogPath(p.String()), ID: p, Self: r.opts.Self,
+		Log: d.logOptions(p), Config: cfg, ProducerExpiry: r.opts.Config.ProducerExpiration, Dirty: d.flusher.add,
+	})
+	if err != nil {
+		r.failed(p, id, err)
+		return
+	}
+	d.placed.Add(1)
+	r.put(p, &replica{Partition: x, id: id, disk: d, marked: r.opts.Now()})
+	if t := image.Topic(p.Topic); t != nil && int(p.Index) < len(t.Partitions) {
+		r.assign(p, t.Partitions[p.Index])
+	}
+}
+
+func (r *Replicas) assign(name model.Partition, p *metadata.Partition) {
+	x, err := r.Partition(name)
+	if err != nil {
+		return
+	}
+	x.Assign(replication.Assignment{Epoch: p.LeaderEpoch, Leader: p.Leader, Members: p.ISR, Replicas: len(p.Replicas)})
+}
+
+func (r *Replicas) config(image *metadata.Image, topic string) (*config.Topic, error) {
+	c, err := config.ResolveTopic(r.opts.Config, image.Config(metadata.Resource{Type: metadata.ResourceTopic, Name: topic}))
+	if err != nil {
+		return nil, fmt.Errorf("config of topic %s: %w", topic, err)
+	}
+	return &c, nil
+}
+
+// configure gives a topic's partitions their new configuration.
+func (r *Replicas) configure(image *metadata.Image, topic string) {
+	t := image.Topic(topic)
+	if t == nil {
+		return
+	}
+	cfg, err := r.config(image, topic)
+	if err != nil {
+		r.opts.Log.Error("topic config not applied", "topic", topic, "err", err)
+		return
+	}
+	for i := range t.Partitions {
+		if x, err := r.Partition(model.Partition{Topic: topic, Index: int32(i)}); err == nil {
+			x.Configure(cfg)
+		}
+	}
+}
+
+// remove closes a topic's partitions and puts their directories away; the
+// keeper removes them later.
+func (r *Replicas) remove(t *metadata.Topic) {
+	for i := range t.Partitions {
+		p := model.Partition{Topic: t.Name, Index: int32(i)}
+		r.mu.Lock()
+		x := r.mu.parts[p]
+		if x != nil && x.id == t.ID {
+			delete(r.mu.parts, p)
+		}
+		r.mu.Unlock()
+		if x == nil || x.id != t.ID || x.err != nil {
+			continue
+		}
+		x.Retire()
+		if err := x.disk.retire(x, datadir.Deleted); err != nil {
+			r.opts.Log.Error("directory of a deleted partition not put away", "topic", p.Topic, "partition", p.Index, "err", err)
+		}
+	}
+}
+
+// Run does the periodic work until ctx ends.
+func (r *Replicas) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, d := range r.disks {
+		all.Go(func() { d.flusher.run(ctx) })
+		all.Go(func() { d.keep(ctx) })
+	}
+	all.Wait()
+}
+
+// Resign ends all leaderships, so that whoever waits is told, before the node
+// stops.
+func (r *Replicas) Resign() { r.each(func(x *replica) { x.Resign() }) }
+
+// Close marks and closes every log and says that the node stopped cleanly. Run
+// has returned.
+func (r *Replicas) Close(brokerEpoch int64) error {
+	var errs []error
+	for _, d := range r.disks {
+		errs = append(errs, d.close(brokerEpoch))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Replicas) closeAll() {
+	r.each(func(x *replica) { x.Close() })
+}
