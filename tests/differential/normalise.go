@@ -1,0 +1,275 @@
+package differential
+
+import (
+	"encoding/hex"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/record"
+)
+
+// names replaces what varies from run to run: ids, ports and times. An id becomes its kind and the order of its first
+// appearance in the script, so that two answers that must show the same id still must.
+type names struct {
+	dir   string         // the broker's directory, in paths
+	ports map[int]string // of the broker
+	ids   map[string]string
+	next  map[string]int
+}
+
+func newNames(dir string, port, controllerPort int) *names {
+	return &names{
+		dir: dir, ports: map[int]string{port: "<port>", controllerPort: "<controller port>"},
+		ids: map[string]string{}, next: map[string]int{},
+	}
+}
+
+// id names a value of one kind.
+func (n *names) id(kind, text string) string {
+	key := kind + " " + text
+	if n.ids[key] == "" {
+		n.next[kind]++
+		n.ids[key] = fmt.Sprintf("<%s %d>", kind, n.next[kind])
+	}
+	return n.ids[key]
+}
+
+func (n *names) topic(id model.UUID) string { return n.id("topic", id.String()) }
+
+// aDay is how near to now a time lies to be one of this run; the fixed times of scripts are years ago.
+const aDay = 24 * 60 * 60 * 1000
+
+func isNow(ms int64) bool {
+	now := time.Now().UnixMilli()
+	return ms > now-aDay && ms < now+aDay
+}
+
+// tree turns an answer into maps, lists and plain values without zero values, normalised.
+func (n *names) tree(answer any) any { return n.value("", reflect.ValueOf(answer)) }
+
+func (n *names) value(name string, v reflect.Value) any {
+	switch {
+	case v.Type() == reflect.TypeFor[model.UUID]():
+		return n.uuid(name, v.Interface().(model.UUID))
+	case v.Type() == reflect.TypeFor[[]byte]():
+		return n.bytes(name, v.Bytes())
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return nil
+		}
+		return n.value(name, v.Elem())
+	case reflect.Struct:
+		return n.fields(v)
+	case reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = n.value(name, v.Index(i))
+		}
+		return list
+	case reflect.String:
+		return n.text(name, v.String())
+	case reflect.Bool:
+		return v.Bool()
+	}
+	return n.number(name, v.Int())
+}
+
+// fields leaves out what is zero or null, to keep recordings short: an absent field says just that. An empty list is kept, for it
+// is another answer than a null one.
+func (n *names) fields(v reflect.Value) any {
+	m := map[string]any{}
+	for i := range v.NumField() {
+		f := v.Field(i)
+		if f.IsZero() {
+			continue
+		}
+		field := v.Type().Field(i).Name
+		m[field] = n.value(field, f)
+		if unordered(v.Type().Name(), field) {
+			sortByName(m[field].([]any))
+		}
+	}
+	for _, key := range []string{"Name", "Value"} { // of configs: a path, a port
+		if text, ok := m[key].(string); ok && m["Name"] != nil {
+			m[key] = n.config(m["Name"].(string), text)
+		}
+	}
+	return m
+}
+
+// unordered reports the lists whose order Kafka leaves to a hash table, or shuffles.
+func unordered(message, field string) bool {
+	switch field {
+	case "Configs", "SupportedFeatures", "FinalizedFeatures":
+		return true
+	}
+	return message+field == "MetadataResponseTopics" || message+field == "DeleteTopicsResponseResponses"
+}
+
+func sortByName(list []any) {
+	slices.SortFunc(list, func(a, b any) int {
+		x, y := a.(map[string]any), b.(map[string]any)
+		return strings.Compare(fmt.Sprint(x["Name"], x["TopicID"]), fmt.Sprint(y["Name"], y["TopicID"]))
+	})
+}
+
+func (n *names) uuid(name string, id model.UUID) any {
+	if id.IsZero() {
+		return ""
+	}
+	if name == "TopicID" {
+		return n.topic(id)
+	}
+	return n.id(name, id.String())
+}
+
+func (n *names) number(name string, v int64) any {
+	switch name {
+	case "ProducerID":
+		if v >= 0 {
+			return n.id("producer", strconv.FormatInt(v, 10))
+		}
+	case "SessionID":
+		if v != 0 {
+			return n.id("session", strconv.FormatInt(v, 10))
+		}
+	case "FinalizedFeaturesEpoch": // the offset in the metadata log at which they were read
+		if v >= 0 {
+			return "<offset>"
+		}
+	case "Port":
+		if p, ok := n.ports[int(v)]; ok {
+			return p
+		}
+	case "LogAppendTimeMs", "Timestamp", "BaseTimestamp", "MaxTimestamp":
+		if isNow(v) {
+			return "<now>"
+		}
+	}
+	if v > 1<<53 || v < -1<<53 {
+		return strconv.FormatInt(v, 10) // JSON numbers end here
+	}
+	return float64(v)
+}
+
+var longNumber = regexp.MustCompile(`\b[0-9]{13}\b`)
+
+// text normalises ids and times within sentences.
+func (n *names) text(name, s string) any {
+	switch name {
+	case "ClusterID":
+		return n.id("cluster", s)
+	case "ErrorMessage", "BatchIndexErrorMessage":
+		for key, symbol := range n.ids {
+			if kind, id, _ := strings.Cut(key, " "); kind == "topic" {
+				s = strings.ReplaceAll(s, id, symbol)
+			}
+		}
+		return longNumber.ReplaceAllStringFunc(s, func(digits string) string {
+			if ms, err := strconv.ParseInt(digits, 10, 64); err == nil && isNow(ms) {
+				return "<now>"
+			}
+			return digits
+		})
+	}
+	return s
+}
+
+func (n *names) config(name, value string) string {
+	switch name {
+	case "log.dirs", "log.dir":
+		return strings.ReplaceAll(value, n.dir, "<dir>")
+	case "listeners", "advertised.listeners", "controller.quorum.voters":
+		for port, symbol := range n.ports {
+			value = strings.ReplaceAll(value, ":"+strconv.Itoa(port), ":"+symbol)
+		}
+	}
+	return value
+}
+
+func (n *names) bytes(name string, b []byte) any {
+	if name == "Records" {
+		return n.batches(b)
+	}
+	return hex.EncodeToString(b)
+}
+
+// batches shows the whole batches of an answer to a fetch. Kafka cuts the last one at the byte limit and clients drop the
+// part, so what is compared is what clients see.
+func (n *names) batches(b []byte) any {
+	list := []any{}
+	for len(b) > 0 {
+		batch, rest, err := record.Next(b)
+		if err != nil {
+			break
+		}
+		list = append(list, n.batch(batch))
+		b = rest
+	}
+	return list
+}
+
+func (n *names) batch(b record.Batch) any {
+	m := map[string]any{
+		"BaseOffset": float64(b.BaseOffset()), "LastOffset": float64(b.LastOffset()), "LeaderEpoch": float64(b.LeaderEpoch()),
+		"Attributes": float64(b.Attributes()), "BaseTimestamp": n.number("BaseTimestamp", b.BaseTimestamp()),
+		"MaxTimestamp": n.number("MaxTimestamp", b.MaxTimestamp()), "ProducerID": n.number("ProducerID", int64(b.ProducerID())),
+		"ProducerEpoch": float64(b.ProducerEpoch()), "BaseSequence": float64(b.BaseSequence()), "Count": float64(b.Count()),
+		"CRC": b.CRC() == b.ComputeCRC(),
+	}
+	records := []any{}
+	for r, err := range b.Records(math.MaxInt32) {
+		if err != nil {
+			records = append(records, "broken: "+err.Error())
+			break
+		}
+		records = append(records, n.record(r))
+	}
+	m["Records"] = shorten(records)
+	return m
+}
+
+// shorten keeps recordings readable when a batch has hundreds of records.
+func shorten(records []any) any {
+	if len(records) <= 12 {
+		return records
+	}
+	sum := crc32.ChecksumIEEE([]byte(fmt.Sprint(records)))
+	return []any{records[0], fmt.Sprintf("<%d more, checksum %08x>", len(records)-2, sum), records[len(records)-1]}
+}
+
+func (n *names) record(r record.Record) any {
+	m := map[string]any{"Offset": float64(r.Offset), "Timestamp": n.number("Timestamp", r.Timestamp), "Key": payload(r.Key), "Value": payload(r.Value)}
+	for _, h := range r.Headers {
+		m["Headers"] = fmt.Sprint(or2(m["Headers"]), h.Key, "=", payload(h.Value), " ")
+	}
+	return m
+}
+
+func or2(v any) any {
+	if v == nil {
+		return ""
+	}
+	return v
+}
+
+// payload shows bytes as text, long ones by their length and checksum.
+func payload(b []byte) any {
+	switch {
+	case b == nil:
+		return nil
+	case len(b) > 64:
+		return fmt.Sprintf("<%d bytes, checksum %08x>", len(b), crc32.ChecksumIEEE(b))
+	}
+	return string(b)
+}
