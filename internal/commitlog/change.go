@@ -2,13 +2,10 @@ package commitlog
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/record"
 )
@@ -39,7 +36,7 @@ func (l *Log) truncate(to model.Offset) error {
 	if err != nil {
 		return err
 	}
-	if err := l.outdateMarks(Mark{Offset: end, Segment: s.base, Position: pos}); err != nil {
+	if err := l.outdateMarks(truncation{offset: end, segment: s.base}); err != nil {
 		return err
 	}
 	if err := l.cutSegments(keep+1, s, pos, end); err != nil {
@@ -64,19 +61,10 @@ func (l *Log) cutPoint(s *segment, to model.Offset) (pos int64, end model.Offset
 	}
 	defer h.release()
 	r := reading{segment: s, base: s.base, size: s.size, offsets: s.offsets}
-	from := l.floor(&r, to)
-	sc := newScanner(h, from, s.size)
+	sc := newScanner(h, l.lastBefore(&r, to, s.size), s.size)
 	defer sc.close()
-	// The batch at the floor may reach to the offset itself; then what comes before ends at
-	// its base.
 	end = s.base
-	for sc.next() {
-		if sc.header.LastOffset() >= to {
-			if sc.pos == from && from > 0 {
-				end = min(to, sc.header.BaseOffset())
-			}
-			break
-		}
+	for sc.next() && sc.header.LastOffset() < to {
 		end = sc.header.End()
 	}
 	return sc.pos, end, sc.err
@@ -113,7 +101,7 @@ func (l *Log) cutSegments(gone int, s *segment, pos int64, end model.Offset) err
 	if err := l.removeSnapshots(end); err != nil {
 		return err
 	}
-	if err := l.trimEpochs(l.Start(), end); err != nil {
+	if err := l.trimEpochs(l.firstBase(), end); err != nil {
 		return err
 	}
 	l.activeReady = false
@@ -191,7 +179,7 @@ func (l *Log) TruncateFullyAndStartAt(o model.Offset) error {
 }
 
 func (l *Log) restart(o model.Offset) error {
-	if err := l.outdateMarks(Mark{Offset: o, Segment: o, Position: restarted, Start: o}); err != nil {
+	if err := l.outdateMarks(truncation{offset: o, restart: true}); err != nil {
 		return err
 	}
 	if err := l.restartAt(o); err != nil {
@@ -233,76 +221,21 @@ func (l *Log) restartAt(o model.Offset) error {
 	return l.fs.SyncDir(l.dir)
 }
 
-// restarted stands for the position in the note of a restart.
-const restarted = -1
-
-// outdateMarks writes, before a truncation below them changes anything, that
-// marks of this and earlier generations end here. A mark that the caller kept
-// would else vouch for what is appended after the truncation.
-func (l *Log) outdateMarks(m Mark) error {
-	l.mu.Lock()
-	generation := l.mu.generation + 1
-	l.mu.Unlock()
-	b := fmt.Appendf(nil, "0\n%d %d %d %d %d\n", generation, m.Offset, m.Segment, m.Position, m.Start)
-	return vfs.WriteFile(l.fs, filepath.Join(l.dir, truncationFile), b)
-}
-
-// outdateMark reads what outdateMarks wrote and applies it to the mark that the
-// caller kept.
-func (l *Log) outdateMark() error {
-	b, err := vfs.ReadFile(l.fs, filepath.Join(l.dir, truncationFile), 1<<10)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var version int
-	var t Mark
-	if n, err := fmt.Sscanf(string(b), "%d\n%d %d %d %d %d\n", &version, &t.Generation, &t.Offset, &t.Segment, &t.Position, &t.Start); n != 6 || version != 0 {
-		return fmt.Errorf("%s: %q: %w", truncationFile, b, err)
-	}
-	if l.mark.Generation >= t.Generation {
-		return nil
-	}
-	switch {
-	case t.Position == restarted:
-		// What the old mark vouched for is gone, or half gone if the restart was
-		// interrupted: everything is read.
-		l.mark = Mark{Start: t.Start, Producers: true}
-	case t.Offset < l.mark.Offset:
-		// Everything below the cut was durable, but how many index entries lie
-		// there is not known: that segment is read whole.
-		start := min(l.mark.Start, t.Offset)
-		l.mark = Mark{Offset: t.Segment, Segment: t.Segment, Start: start, Producers: true}
-	}
-	l.mark.Generation = t.Generation
-	return nil
-}
-
 // SetStart moves the start of the log up, for DeleteRecords or because the
 // leader's did. It changes memory only; the caller keeps the start, in a mark or
 // in log-start-offset-checkpoint. Segments that lie wholly below go with the
 // next Retain.
 func (l *Log) SetStart(o model.Offset) error {
-	l.append.Lock()
-	defer l.append.Unlock()
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.mu.err != nil {
-		l.mu.Unlock()
 		return l.mu.err
 	}
 	if o > l.mu.end {
-		l.mu.Unlock()
 		return l.wrap("set start", ErrOutOfRange)
 	}
-	moved := o > l.mu.start
 	l.mu.start = max(l.mu.start, o)
-	l.mu.Unlock()
-	if !moved {
-		return nil
-	}
-	return l.wrap("set start", l.trimEpochsIfRoom())
+	return nil
 }
 
 // Retention says how much a log keeps. Zero values keep everything.
@@ -346,7 +279,7 @@ func (l *Log) Retain(now time.Time, r Retention) (int, error) {
 // trimEpochsIfRoom must not stop retention on a full disk: epochs that stay in
 // the file too long are left out when it is read.
 func (l *Log) trimEpochsIfRoom() error {
-	err := l.trimEpochs(l.Start(), l.End())
+	err := l.trimEpochs(l.firstBase(), l.End())
 	if isFull(err) {
 		return nil
 	}
@@ -400,7 +333,10 @@ func (l *Log) olderThan(s *segment, t time.Time) (bool, error) {
 	return ts < t.UnixMilli(), nil
 }
 
-// retire renames the files of the first n segments.
+// retire renames the files of the first n segments, oldest first. Renaming the
+// log is what deletes a segment; it is durable before the indexes follow, which
+// without it are nothing, and before the next segment: a crash leaves no hole,
+// and no segment without its aborted transactions.
 func (l *Log) retire(n int, now time.Time) error {
 	l.mu.Lock()
 	gone := l.mu.segments[:n]
@@ -412,15 +348,28 @@ func (l *Log) retire(n int, now time.Time) error {
 	}
 	l.mu.Unlock()
 	for _, s := range gone {
-		for _, suffix := range segmentSuffixes {
-			from := l.path(s.base, suffix)
-			if err := l.fs.Rename(from, from+deletedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := l.retireFile(s, logSuffix); err != nil {
+			return err
+		}
+		if err := l.fs.SyncDir(l.dir); err != nil {
+			return err
+		}
+		for _, suffix := range besideSuffixes {
+			if err := l.retireFile(s, suffix); err != nil {
 				return err
 			}
 		}
 		l.event(Event{Kind: EventDeleted, Segment: s.base, Offset: s.base, Bytes: s.size})
 	}
-	return l.fs.SyncDir(l.dir)
+	return nil
+}
+
+func (l *Log) retireFile(s *segment, suffix string) error {
+	path := l.path(s.base, suffix)
+	if err := l.fs.Rename(path, path+deletedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // DeleteExpired removes the files of segments that were deleted at least delay

@@ -91,9 +91,26 @@ func (l *Log) loadEpochsLocked() error {
 	for _, e := range list {
 		l.epochs.mu.list = assignEpoch(l.epochs.mu.list, e)
 	}
-	l.epochs.mu.list = epochsBetween(l.epochs.mu.list, l.Start(), l.End())
+	l.epochs.mu.list = epochsBetween(l.epochs.mu.list, l.firstBase(), l.End())
 	l.epochs.mu.loaded = true
 	return nil
+}
+
+func (l *Log) firstBase() model.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.segments[0].base
+}
+
+// viewEpochs returns the epochs of the records that may be read. Those before the start
+// stay in the list while their segments do: the start may fall back in a crash.
+func (l *Log) viewEpochs() ([]EpochStart, error) {
+	l.epochs.mu.Lock()
+	defer l.epochs.mu.Unlock()
+	if err := l.loadEpochsLocked(); err != nil {
+		return nil, l.wrap("epochs", err)
+	}
+	return epochsBetween(l.epochs.mu.list, l.Start(), l.End()), nil
 }
 
 // assignEpoch adds an epoch; later epochs, and those that begin at or after it,
@@ -121,14 +138,7 @@ func epochsBetween(list []EpochStart, start, end model.Offset) []EpochStart {
 }
 
 // Epochs returns the history of epochs; both columns grow.
-func (l *Log) Epochs() ([]EpochStart, error) {
-	l.epochs.mu.Lock()
-	defer l.epochs.mu.Unlock()
-	if err := l.loadEpochsLocked(); err != nil {
-		return nil, l.wrap("epochs", err)
-	}
-	return slices.Clone(l.epochs.mu.list), nil
-}
+func (l *Log) Epochs() ([]EpochStart, error) { return l.viewEpochs() }
 
 // LastEpoch is the newest epoch, or model.NoEpoch.
 func (l *Log) LastEpoch() (model.Epoch, error) {
@@ -151,12 +161,10 @@ func lastEpoch(list []EpochStart) model.Epoch {
 // that is not above e, and the end of its records. (NoEpoch, NoOffset) if there
 // is none, or if e is above the newest.
 func (l *Log) EpochEnd(e model.Epoch) (model.Epoch, model.Offset, error) {
-	l.epochs.mu.Lock()
-	defer l.epochs.mu.Unlock()
-	if err := l.loadEpochsLocked(); err != nil {
-		return model.NoEpoch, model.NoOffset, l.wrap("epochs", err)
+	list, err := l.viewEpochs()
+	if err != nil {
+		return model.NoEpoch, model.NoOffset, err
 	}
-	list := l.epochs.mu.list
 	if len(list) == 0 || e == model.NoEpoch || e > lastEpoch(list) {
 		return model.NoEpoch, model.NoOffset, nil
 	}
@@ -175,13 +183,12 @@ func (l *Log) EpochEnd(e model.Epoch) (model.Epoch, model.Offset, error) {
 // EpochAt is the epoch of the record at an offset, or the newest at the end;
 // model.NoEpoch if it is not known.
 func (l *Log) EpochAt(o model.Offset) (model.Epoch, error) {
-	l.epochs.mu.Lock()
-	defer l.epochs.mu.Unlock()
-	if err := l.loadEpochsLocked(); err != nil {
-		return model.NoEpoch, l.wrap("epochs", err)
+	list, err := l.viewEpochs()
+	if err != nil {
+		return model.NoEpoch, err
 	}
 	epoch := model.NoEpoch
-	for _, e := range l.epochs.mu.list {
+	for _, e := range list {
 		if e.Start > o {
 			break
 		}

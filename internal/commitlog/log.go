@@ -42,10 +42,14 @@ type Log struct {
 	}
 
 	epochs epochs
-	// mark is what was known at open; found are the epochs of the batches that
-	// open read.
-	mark  Mark
-	found []EpochStart
+	// mark is what was known at open; vouched is the end of what open did not
+	// have to read, found the epochs of the batches that it did.
+	mark    Mark
+	vouched model.Offset
+	found   []EpochStart
+	// truncations are those that may outdate a mark that the caller kept,
+	// guarded by append.
+	truncations []truncation
 	// activeReady says that what an append needs to know of the active segment
 	// was loaded; lastNow is the clock of the last Append. Guarded by append.
 	activeReady bool

@@ -26,10 +26,13 @@ const (
 	truncationFile = "barnabas-truncation"
 )
 
-// segmentSuffixes are those of the files that live and die with a segment. The
-// log comes last: a segment without it is none, so a removal that was
-// interrupted leaves a segment with missing indexes, not the reverse.
-var segmentSuffixes = [...]string{indexSuffix, timeSuffix, txnSuffix, logSuffix}
+// besideSuffixes are those of the files that belong to a log, segmentSuffixes
+// all of a segment. The log comes first when a segment goes: without it the
+// others are nothing, and are removed at the next start.
+var (
+	besideSuffixes  = [...]string{indexSuffix, timeSuffix, txnSuffix}
+	segmentSuffixes = [...]string{logSuffix, indexSuffix, timeSuffix, txnSuffix}
+)
 
 // FileName returns Kafka's name for a file of the segment, or of the snapshot,
 // at an offset: 20 digits and the suffix.

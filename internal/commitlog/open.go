@@ -42,7 +42,7 @@ func (l *Log) open() error {
 		}
 	}
 	if ls.outdate {
-		if err := l.outdateMark(); err != nil {
+		if err := l.applyTruncations(); err != nil {
 			return err
 		}
 	}
@@ -74,6 +74,13 @@ func (l *Log) list() (listing, error) {
 	}
 	slices.Sort(ls.logs)
 	slices.Sort(ls.snapshots)
+	for name := range ls.beside {
+		base, _, _ := ParseFileName(name)
+		if _, found := slices.BinarySearch(ls.logs, base); !found {
+			ls.stale = append(ls.stale, name) // Its log went first.
+		}
+	}
+	slices.Sort(ls.stale)
 	return ls, nil
 }
 
@@ -100,6 +107,11 @@ func (ls *listing) add(info vfs.Info) {
 			ls.swapped = true
 		}
 	}
+}
+
+// indexed reports that a segment has the indexes that it needs.
+func (ls *listing) indexed(s *segment) bool {
+	return s.size == 0 || ls.beside[FileName(s.base, indexSuffix)] && ls.beside[FileName(s.base, timeSuffix)]
 }
 
 // tidy finishes what the last owner left half done: files that retention or
@@ -130,7 +142,7 @@ func (l *Log) recover(ls listing) error {
 	var read int64
 	var err error
 	for i, s := range segments {
-		from := l.trusted(i)
+		from := l.trusted(i, ls)
 		if next >= 0 && s.base != next && !l.mayGap(segments[i-1], s, from, next) {
 			l.event(Event{Kind: EventDropped, Segment: s.base, Offset: next, Bytes: s.size})
 			changed = true
@@ -143,6 +155,12 @@ func (l *Log) recover(ls listing) error {
 				return err
 			}
 			continue
+		}
+		if read == 0 {
+			l.vouched = s.base
+			if from > 0 {
+				l.vouched = l.mark.Offset
+			}
 		}
 		before := s.size
 		var end model.Offset
@@ -167,7 +185,7 @@ func (l *Log) recover(ls listing) error {
 
 // trusted returns from which position a segment has to be read, -1 if not at
 // all.
-func (l *Log) trusted(i int) int64 {
+func (l *Log) trusted(i int, ls listing) int64 {
 	s := l.mu.segments[i]
 	if !l.mark.IsZero() {
 		switch {
@@ -175,6 +193,8 @@ func (l *Log) trusted(i int) int64 {
 			return -1
 		case s.base > l.mark.Segment:
 			return 0
+		case !ls.indexed(s):
+			return 0 // Retention was about to take it.
 		case s.size == l.mark.Position:
 			return -1
 		case s.size < l.mark.Position:
@@ -208,9 +228,9 @@ func (l *Log) mayGap(before, s *segment, from int64, end model.Offset) bool {
 func (l *Log) trust(s *segment, ls listing) (model.Offset, error) {
 	if s.base == l.mark.Segment && !l.mark.IsZero() {
 		l.adoptMark(s)
-		return l.mark.Offset, nil
+		return l.mark.Offset, l.recoverTxns(s, l.mark.Offset)
 	}
-	if s.size == 0 || ls.beside[FileName(s.base, indexSuffix)] && ls.beside[FileName(s.base, timeSuffix)] {
+	if ls.indexed(s) {
 		return model.NoOffset, nil
 	}
 	return model.NoOffset, l.rebuildIndexes(s)
@@ -271,6 +291,9 @@ func (l *Log) findEnd(next model.Offset, read int64) error {
 		l.mu.dirChanges++
 		l.event(Event{Kind: EventRecovered, Segment: last.base, Offset: next, Bytes: read})
 	}
+	if read == 0 {
+		l.vouched = next
+	}
 	return nil
 }
 
@@ -297,9 +320,12 @@ func (l *Log) settle(ls listing) error {
 		// Records were deleted up to an offset whose own record was lost.
 		return l.restart(l.mu.start)
 	}
+	// A snapshot of what was recovered may have survived where the transaction
+	// index beside it did not: the caller replays that part, and finds again
+	// which transactions were aborted.
 	removed := false
 	for _, at := range ls.snapshots {
-		if at > l.mu.end {
+		if at > min(l.vouched, l.mu.end) {
 			removed = true
 			if err := l.fs.Remove(l.path(at, snapshotSuffix)); err != nil {
 				return err

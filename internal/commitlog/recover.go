@@ -112,7 +112,7 @@ func (c *checker) crc(from, to int64) (uint32, error) {
 func (l *Log) recoverSegment(s *segment, from int64) (end model.Offset, cut bool, err error) {
 	if s.size == 0 {
 		s.setEmpty()
-		return s.base, false, nil
+		return s.base, false, l.recoverTxns(s, s.base)
 	}
 	h, err := l.openFile(s)
 	if err != nil {
@@ -149,7 +149,7 @@ func (l *Log) recoverSegment(s *segment, from int64) (end model.Offset, cut bool
 			return 0, false, err
 		}
 	}
-	if err := l.recoverTxns(s, c.next); err != nil {
+	if err := l.recoverTxns(s, min(c.next, l.vouched)); err != nil {
 		return 0, false, err
 	}
 	err = l.flushIndexes(s)

@@ -166,6 +166,12 @@ func (l *Log) truncateTxns(s *segment, end model.Offset) error {
 	if n < 0 {
 		n = len(s.aborted)
 	}
+	return l.cutTxns(s, n)
+}
+
+// cutTxns keeps the first n entries, durably: another marker may get the offset
+// of one that goes, and must not be taken for an abort after a crash.
+func (l *Log) cutTxns(s *segment, n int) error {
 	f, err := l.fs.OpenWrite(l.path(s.base, txnSuffix))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -174,31 +180,36 @@ func (l *Log) truncateTxns(s *segment, end model.Offset) error {
 		return err
 	}
 	defer f.Close()
+	size, err := f.Size()
+	if err != nil || size == int64(n*txnWidth) {
+		return err
+	}
 	if err := f.Truncate(int64(n * txnWidth)); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	s.aborted = s.aborted[:n:n]
-	s.txnsDirty = true
-	return nil
+	l.mu.Unlock()
+	return f.Sync()
 }
 
-// recoverTxns drops what is beyond the recovered end, or not an entry at all;
-// the caller's replay adds what is missing.
-func (l *Log) recoverTxns(s *segment, end model.Offset) error {
+// recoverTxns keeps the entries below an offset that are entries at all. Those
+// above come back when the caller replays what was recovered.
+func (l *Log) recoverTxns(s *segment, vouched model.Offset) error {
 	if !s.hasTxns {
 		return nil
 	}
 	if err := l.loadAborted(s); err != nil {
 		s.aborted, s.txnsKnown = nil, true
 	}
-	// Zeros of a page that was lost look like entries: offsets must grow.
+	// Zeros of a page that was lost look like entries: offsets must grow, and a
+	// marker comes after what it aborts.
+	n := 0
 	for i, t := range s.aborted {
-		if t.Last < s.base || t.First > t.Last || i > 0 && t.Last <= s.aborted[i-1].Last {
-			s.aborted = s.aborted[:i]
+		if t.Last >= vouched || t.Last < s.base || t.First >= t.Last || i > 0 && t.Last <= s.aborted[i-1].Last {
 			break
 		}
+		n++
 	}
-	return l.truncateTxns(s, end)
+	return l.cutTxns(s, n)
 }
