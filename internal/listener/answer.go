@@ -88,8 +88,9 @@ func (a *Answer) Send(out []byte) {
 // Skip completes the answer without sending anything, as acks=0 asks.
 func (a *Answer) Skip() { a.complete(answerSkip) }
 
-// Hangup closes the connection once all earlier answers are sent. It is how
-// Kafka answers what it cannot parse.
+// Hangup closes the connection once all earlier answers are sent; what the
+// client sent after this request is not read. It is how Kafka answers what it
+// cannot parse.
 func (a *Answer) Hangup() { a.complete(answerHangup) }
 
 // Park leaves the answer open. From now on Poll is called after each Wake.
@@ -115,6 +116,9 @@ func (a *Answer) Wake() {
 func (a *Answer) Conn() *Conn { return a.conn }
 
 func (a *Answer) complete(s answerState) {
+	if s == answerHangup {
+		a.conn.dying.Store(true)
+	}
 	a.conn.mu.Lock()
 	a.state = s
 	a.pending = nil
@@ -122,13 +126,19 @@ func (a *Answer) complete(s answerState) {
 	a.conn.mu.Unlock()
 }
 
-// reset makes a used answer new; its buffer is kept unless it grew large.
-func (a *Answer) reset() {
+// closeViews gives back the views. Not under conn.mu: it may take locks of
+// those who call Park under theirs.
+func (a *Answer) closeViews() {
 	for i := range a.views {
 		a.views[i].view.Close()
 		a.views[i] = placed{}
 	}
 	a.views = a.views[:0]
+}
+
+// reset makes a used answer new, whose views are closed; its buffer is kept
+// unless it grew large.
+func (a *Answer) reset() {
 	if a.buf != nil && a.out != nil {
 		if cap(a.out) <= keptAnswer {
 			a.buf.b = a.out[:0]

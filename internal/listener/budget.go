@@ -34,6 +34,9 @@ func (b *Budget) of(n int) *pool {
 	return &b.large
 }
 
+// try charges n bytes if nobody has to wait for it.
+func (b *Budget) try(n int) bool { return b.of(n).try(int64(n)) }
+
 // acquire charges n bytes, after waiting for its turn, or reports false when
 // stop is closed first. A frame larger than the whole budget waits until it is
 // alone and then passes, or it could never be read.
@@ -66,10 +69,23 @@ func (p *pool) inUse() int64 {
 
 func (p *pool) fitsLocked(n int64) bool { return p.mu.used == 0 || p.mu.used+n <= p.total }
 
+func (p *pool) try(n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tryLocked(n)
+}
+
+func (p *pool) tryLocked(n int64) bool {
+	if len(p.mu.waiting) > 0 || !p.fitsLocked(n) {
+		return false
+	}
+	p.mu.used += n
+	return true
+}
+
 func (p *pool) acquire(n int64, stop <-chan struct{}) bool {
 	p.mu.Lock()
-	if len(p.mu.waiting) == 0 && p.fitsLocked(n) {
-		p.mu.used += n
+	if p.tryLocked(n) {
 		p.mu.Unlock()
 		return true
 	}

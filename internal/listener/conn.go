@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -14,6 +16,7 @@ import (
 const (
 	maxQueued      = 256     // Answers in order; Java clients have five in flight, kcat up to a few hundred.
 	maxQueuedBytes = 4 << 20 // Bytes of answers built and not yet taken by the client.
+	maxFree        = 64      // Answers kept for the next requests, each with a buffer of up to keptAnswer.
 )
 
 // Session is what the upper floor keeps per connection. Handle is called by
@@ -45,10 +48,15 @@ type Conn struct {
 	}
 	room    *sync.Cond // On mu: the queue has become shorter.
 	scratch net.Buffers
-	joined  []byte // Small answers written together.
+	joined  []byte        // Small answers written together.
+	cork    func(on bool) // See corker.
 	ends    sync.Once
+	why     error // Set in ends: why the connection was closed, if somebody else than its reader did.
+
+	writeDeadline time.Time // Guarded by being in flush.
 
 	stopping atomic.Bool // The server stops: no further request is read.
+	dying    atomic.Bool // An answer is a Hangup: no further request is read.
 }
 
 // RemoteAddr is the client's address.
@@ -63,13 +71,13 @@ func (c *Conn) serve() {
 	writer.Go(c.write)
 	err := c.read()
 	c.drain(err)
-	c.close()
+	c.close(err)
 	writer.Wait()
 	c.abandon()
 	c.session.Close()
 	c.frames.close()
-	if err != nil && !expected(err) {
-		c.server.opts.Dropped(c.RemoteAddr(), err)
+	if !expected(c.why) {
+		c.server.opts.Dropped(c.RemoteAddr(), c.why)
 	}
 }
 
@@ -88,6 +96,9 @@ func (c *Conn) read() error {
 		}
 		c.session.Handle(frame, a)
 		c.frames.release()
+		if c.dying.Load() {
+			return errHangup
+		}
 		if !c.frames.hasFrame() {
 			c.flush()
 		}
@@ -160,12 +171,18 @@ func (c *Conn) flush() {
 		hangup := run[n-1].state == answerHangup
 		c.mu.Unlock()
 		err := c.send(run)
+		for _, a := range run {
+			a.closeViews()
+		}
 		c.mu.Lock()
 		c.recycleLocked(n)
-		if err != nil || hangup {
+		if hangup && err == nil {
+			err = errHangup
+		}
+		if err != nil {
 			c.mu.writing = false
 			c.mu.Unlock()
-			c.close()
+			c.close(err)
 			return
 		}
 	}
@@ -209,7 +226,9 @@ func (c *Conn) recycleLocked(n int) {
 	for _, a := range c.mu.queue[:n] {
 		c.mu.bytes -= len(a.out)
 		a.reset()
-		c.mu.free = append(c.mu.free, a)
+		if len(c.mu.free) < maxFree {
+			c.mu.free = append(c.mu.free, a)
+		}
 	}
 	rest := copy(c.mu.queue, c.mu.queue[n:])
 	clear(c.mu.queue[rest:])
@@ -221,21 +240,60 @@ func (c *Conn) recycleLocked(n int) {
 // in one write, rather than as a piece of its own.
 const joinUpTo = 4 << 10
 
+// maxJoined is how much is copied for one write: beyond, a call more costs
+// less than the memory that the connection would keep.
+const maxJoined = 16 << 10
+
 // send writes a run of ready answers in as few calls as possible.
 func (c *Conn) send(run []*Answer) error {
+	c.armWrite()
 	c.joined = c.joined[:0]
+	corked := false
 	for _, a := range run {
+		var err error
 		switch {
 		case a.state != answerReady:
 		case len(a.views) == 0 && len(a.out) <= joinUpTo:
-			c.joined = append(c.joined, a.out...)
+			err = c.join(a.out)
 		default:
-			if err := c.sendLarge(a); err != nil {
-				return err
+			if !corked {
+				c.cork(true)
+				defer c.cork(false)
+				corked = true
 			}
+			err = c.sendLarge(a)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return c.sendJoined()
+}
+
+// armWrite gives the client until the idle time to take what is sent, or it
+// could hold views and memory for ever. As with reading, the deadline is moved
+// only when a sixteenth has passed.
+func (c *Conn) armWrite() {
+	idle := c.server.opts.Idle
+	if idle <= 0 {
+		return
+	}
+	want := time.Now().Add(idle)
+	if want.Sub(c.writeDeadline) > idle/16 {
+		c.net.SetWriteDeadline(want)
+		c.writeDeadline = want
+	}
+}
+
+// join puts at most joinUpTo bytes behind those that go out in the next write.
+func (c *Conn) join(b []byte) error {
+	if len(c.joined)+len(b) > maxJoined {
+		if err := c.sendJoined(); err != nil {
+			return err
+		}
+	}
+	c.joined = append(c.joined, b...)
+	return nil
 }
 
 func (c *Conn) sendJoined() error {
@@ -251,12 +309,11 @@ func (c *Conn) sendJoined() error {
 // sendLarge writes what was joined so far and then an answer that has views or
 // is too long to copy.
 func (c *Conn) sendLarge(a *Answer) error {
-	cork := corker(c.net)
-	cork(true)
-	defer cork(false)
 	at := 0
 	for _, p := range a.views {
-		c.joined = append(c.joined, a.out[at:p.at]...)
+		if err := c.sendPiece(a.out[at:p.at]); err != nil {
+			return err
+		}
 		at = p.at
 		if p.view.Size() == 0 {
 			continue
@@ -273,26 +330,35 @@ func (c *Conn) sendLarge(a *Answer) error {
 			return io.ErrShortWrite
 		}
 	}
-	rest := a.out[at:]
-	if len(rest) <= joinUpTo {
-		c.joined = append(c.joined, rest...)
-		return nil
+	return c.sendPiece(a.out[at:])
+}
+
+// sendPiece joins a small piece and writes a large one, with what was joined
+// before it.
+func (c *Conn) sendPiece(b []byte) error {
+	if len(b) <= joinUpTo {
+		return c.join(b)
 	}
-	c.scratch = append(c.scratch[:0], c.joined, rest)
-	c.server.stats.BytesOut.Add(uint64(len(c.joined) + len(rest)))
+	c.scratch = c.scratch[:0]
+	if len(c.joined) > 0 {
+		c.scratch = append(c.scratch, c.joined)
+	}
+	c.scratch = append(c.scratch, b)
+	c.server.stats.BytesOut.Add(uint64(len(c.joined) + len(b)))
 	pieces := c.scratch
 	_, err := pieces.WriteTo(c.net)
 	c.joined = c.joined[:0]
 	return err
 }
 
-// drain lets the clients of a server that stops have the answers that are
-// still being made, until the server's patience ends and it calls close.
+// drain sends what is ready. Where it was not the client who ended, it also
+// waits for the answers that are still being made, until they are out or the
+// server's patience ends and it calls close.
 func (c *Conn) drain(why error) {
-	if !errors.Is(why, errStopped) {
+	c.flush()
+	if !errors.Is(why, errStopped) && !errors.Is(why, errHangup) && !errors.Is(why, errFrameSize) {
 		return
 	}
-	c.flush()
 	c.mu.Lock()
 	for !c.mu.closed && len(c.mu.queue) > 0 {
 		c.room.Wait()
@@ -313,10 +379,11 @@ func (c *Conn) busy() bool {
 	return len(c.mu.queue) > 0
 }
 
-// close ends the connection. Whoever notices first calls it; the reader then
-// cleans up.
-func (c *Conn) close() {
+// close ends the connection. Whoever notices first calls it and says why; the
+// reader then cleans up.
+func (c *Conn) close(why error) {
 	c.ends.Do(func() {
+		c.why = why
 		c.mu.Lock()
 		c.mu.closed = true
 		c.room.Broadcast()
@@ -333,22 +400,27 @@ func (c *Conn) abandon() {
 		if a.pending != nil {
 			a.pending.Cancel()
 		}
-		a.reset()
+		a.closeViews()
 	}
 	c.mu.queue = nil
 }
 
 // expected tells the ends of connections that are nobody's business.
 func expected(err error) bool {
-	return err == io.EOF || errors.Is(err, net.ErrClosed) || errors.Is(err, errIdle) || errors.Is(err, errStopped)
+	for _, e := range []error{io.EOF, net.ErrClosed, os.ErrDeadlineExceeded, syscall.EPIPE, syscall.ECONNRESET, errIdle, errStopped, errHangup} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func newConn(s *Server, nc net.Conn) *Conn {
-	c := &Conn{net: nc, server: s, wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	c := &Conn{net: nc, server: s, wake: make(chan struct{}, 1), gone: make(chan struct{}), cork: corker(nc)}
 	c.room = sync.NewCond(&c.mu)
 	c.frames = frames{
 		conn: nc, budget: s.opts.Budget, max: s.opts.MaxFrame, idle: s.opts.Idle, body: 30 * time.Second,
-		stop: c.gone, busy: c.busy, stopping: &c.stopping,
+		stop: c.gone, busy: c.busy, flush: c.flush, stopping: &c.stopping,
 	}
 	return c
 }

@@ -14,9 +14,11 @@
 // # Memory
 //
 // All frames of all connections that are being read or handled share one
-// [Budget]. A frame is charged whole before its body is read and given back
-// when Handle returns; a parked Pending holds no frame. When the budget is
-// spent, reading pauses: TCP passes the pressure on to the clients. Frames up
-// to smallFrame bytes have a reserve of their own, so that heartbeats and
-// fetches pass while large produce requests wait.
+// [Budget]. A frame is charged whole once its first 8 KiB are here, before the
+// rest of its body is read, and given back when Handle returns; a parked
+// Pending holds no frame. A body that stops arriving for 30 seconds, and a
+// client that takes no answer for the idle time, end their connection. When the
+// budget is spent, reading pauses: TCP passes the pressure on to the clients.
+// Frames up to smallFrame bytes have a reserve of their own, so that heartbeats
+// and fetches pass while large produce requests wait.
 package listener

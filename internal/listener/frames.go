@@ -20,11 +20,16 @@ const (
 	busyBuffer = 64 << 10
 )
 
+// bodyStep is how much of a body may take [frames.body] to arrive: who sends
+// less in that time holds memory for nothing.
+const bodyStep = 1 << 20
+
 var (
 	errFrameSize = errors.New("listener: frame size out of bounds")
 	errIdle      = errors.New("listener: connection idle")
 	errSlowBody  = errors.New("listener: request body did not arrive in time")
 	errStopped   = errors.New("listener: stopped")
+	errHangup    = errors.New("listener: hung up")
 )
 
 // frames cuts requests out of a connection. It is used by one goroutine.
@@ -33,9 +38,10 @@ type frames struct {
 	budget *Budget
 	max    int
 	idle   time.Duration // How long a connection may send nothing; 0 is for ever.
-	body   time.Duration // How long a request's body may take to arrive.
+	body   time.Duration // How long bodyStep bytes of a request's body may take to arrive.
 	stop   <-chan struct{}
 	busy   func() bool // Whether answers are outstanding: then silence is not idleness.
+	flush  func()      // Sends what is ready: called before waiting for the budget.
 
 	stopping *atomic.Bool // Set before a deadline in the past ends the wait.
 
@@ -71,7 +77,10 @@ func (f *frames) next() (frame []byte, err error) {
 	if n < 0 || n > f.max {
 		return nil, fmt.Errorf("%w: %d, at most %d", errFrameSize, n, f.max)
 	}
-	if !f.budget.acquire(n, f.stop) {
+	if err := f.begin(n); err != nil {
+		return nil, err
+	}
+	if !f.charge(n) {
 		return nil, errStopped
 	}
 	f.held = n
@@ -84,11 +93,45 @@ func (f *frames) next() (frame []byte, err error) {
 	body := f.heldBody.b[:n:n]
 	have := copy(body, f.buf[f.r+4:f.w])
 	f.r, f.w = 0, 0
+	if n >= busyBuffer { // The next is likely as large: little of it should be read here and copied.
+		f.filled = false
+	}
 	if err := f.readBody(body[have:]); err != nil {
 		f.release()
 		return nil, err
 	}
 	return body, nil
+}
+
+// begin waits for the first bytes of a frame of n. Until they are here it
+// costs nothing: a size is quickly said.
+func (f *frames) begin(n int) error {
+	want := min(4+n, idleBuffer)
+	if f.w-f.r >= want {
+		return nil
+	}
+	if err := f.armBody(); err != nil {
+		return err
+	}
+	f.shift()
+	for f.w < want {
+		n, err := f.conn.Read(f.buf[f.w:])
+		f.w += n
+		f.filled = f.w == len(f.buf)
+		if err != nil && f.w < want {
+			return f.bodyError(err)
+		}
+	}
+	return nil
+}
+
+// charge takes n bytes of the budget, after waiting if it must.
+func (f *frames) charge(n int) bool {
+	if f.budget.try(n) {
+		return true
+	}
+	f.flush()
+	return f.budget.acquire(n, f.stop)
 }
 
 // release gives back the frame that next returned.
@@ -103,13 +146,33 @@ func (f *frames) release() {
 
 // readBody reads the rest of a frame straight to where it will be used.
 func (f *frames) readBody(b []byte) error {
-	if f.stopping.Load() {
-		return errStopped
+	for len(b) > 0 {
+		if err := f.armBody(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(f.conn, b[:min(len(b), bodyStep)])
+		if err != nil {
+			return f.bodyError(err)
+		}
+		b = b[n:]
 	}
+	return nil
+}
+
+// armBody gives the next step of a body its time.
+func (f *frames) armBody() error {
 	f.conn.SetReadDeadline(time.Now().Add(f.body))
 	f.deadline = time.Time{}
-	_, err := io.ReadFull(f.conn, b)
+	if f.stopping.Load() { // Asked after arming, as in fill.
+		return errStopped
+	}
+	return nil
+}
+
+func (f *frames) bodyError(err error) error {
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && f.stopping.Load():
+		return errStopped
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errSlowBody
 	case err == io.EOF:
@@ -118,14 +181,21 @@ func (f *frames) readBody(b []byte) error {
 	return err
 }
 
+// shift moves what is unread to the front of the buffer.
+func (f *frames) shift() {
+	if f.r > 0 {
+		f.w = copy(f.buf, f.buf[f.r:f.w])
+		f.r = 0
+	}
+}
+
 // fill reads once into the buffer.
 func (f *frames) fill() error {
 	if f.r == f.w {
 		f.r, f.w = 0, 0
 		f.resize()
-	} else if f.r > 0 {
-		f.w = copy(f.buf, f.buf[f.r:f.w])
-		f.r = 0
+	} else {
+		f.shift()
 	}
 	for {
 		f.arm()

@@ -160,7 +160,7 @@ func (s *Server) Stop(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	for _, c := range conns {
-		c.close()
+		c.close(errStopped)
 	}
 	<-done
 }
