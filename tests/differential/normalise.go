@@ -113,13 +113,17 @@ func unordered(message, field string) bool {
 	case "Configs", "SupportedFeatures", "FinalizedFeatures":
 		return true
 	}
-	return message+field == "MetadataResponseTopics" || message+field == "DeleteTopicsResponseResponses"
+	switch message + field {
+	case "MetadataResponseTopics", "DeleteTopicsResponseResponses", "ProduceResponseResponses", "ProduceResponseTopicProduceResponsePartitionResponses":
+		return true
+	}
+	return false
 }
 
 func sortByName(list []any) {
 	slices.SortFunc(list, func(a, b any) int {
 		x, y := a.(map[string]any), b.(map[string]any)
-		return strings.Compare(fmt.Sprint(x["Name"], x["TopicID"]), fmt.Sprint(y["Name"], y["TopicID"]))
+		return strings.Compare(fmt.Sprint(x["Name"], x["TopicID"], x["Index"]), fmt.Sprint(y["Name"], y["TopicID"], y["Index"]))
 	})
 }
 
@@ -162,7 +166,7 @@ func (n *names) number(name string, v int64) any {
 	return float64(v)
 }
 
-var longNumber = regexp.MustCompile(`\b[0-9]{13}\b`)
+var longNumber = regexp.MustCompile(`-?\b[0-9]{13,19}\b`)
 
 // text normalises ids and times within sentences.
 func (n *names) text(name, s string) any {
@@ -176,8 +180,12 @@ func (n *names) text(name, s string) any {
 			}
 		}
 		return longNumber.ReplaceAllStringFunc(s, func(digits string) string {
-			if ms, err := strconv.ParseInt(digits, 10, 64); err == nil && isNow(ms) {
+			ms, err := strconv.ParseInt(digits, 10, 64)
+			switch {
+			case err == nil && isNow(ms):
 				return "<now>"
+			case err == nil && ms < 0 && isNow(ms+math.MaxInt64): // the end of a range without limit
+				return "<now-max>"
 			}
 			return digits
 		})
