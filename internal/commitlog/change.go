@@ -179,7 +179,7 @@ func (l *Log) TruncateFullyAndStartAt(o model.Offset) error {
 }
 
 func (l *Log) restart(o model.Offset) error {
-	if err := l.outdateMarks(truncation{offset: o, restart: true}); err != nil {
+	if err := l.outdateMarks(truncation{offset: o, segment: o, restart: true, pending: true}); err != nil {
 		return err
 	}
 	if err := l.restartAt(o); err != nil {
@@ -218,13 +218,15 @@ func (l *Log) restartAt(o model.Offset) error {
 	if err := l.trimEpochs(o, o); err != nil {
 		return err
 	}
-	return l.fs.SyncDir(l.dir)
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	return l.restartDone()
 }
 
 // SetStart moves the start of the log up, for DeleteRecords or because the
-// leader's did. It changes memory only; the caller keeps the start, in a mark or
-// in log-start-offset-checkpoint. Segments that lie wholly below go with the
-// next Retain.
+// leader's did. It changes memory only; the next mark that the caller keeps
+// makes it durable. Segments that lie wholly below go with the next Retain.
 func (l *Log) SetStart(o model.Offset) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

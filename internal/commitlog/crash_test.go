@@ -99,7 +99,7 @@ func (w *world) hook(o vfs.Op) error {
 func (w *world) open() {
 	w.opts = Options{
 		SegmentBytes: 2000, IndexInterval: 200, SegmentAge: 50 * time.Millisecond,
-		Mark: w.mark, Start: w.keptStart, Snapshot: w.snapshot,
+		Mark: w.mark, Snapshot: w.snapshot,
 	}
 	if w.trace {
 		w.opts.Events = func(e Event) { w.t.Logf("event %+v", e) }
@@ -396,9 +396,7 @@ func (w *world) setStart() {
 	o := w.start + model.Offset(w.rng.Int64N(int64(w.end-w.start)/4+1))
 	w.logf("start %d", o)
 	w.start = max(w.start, o)
-	if w.alive(w.l.SetStart(o), "set start") && w.rng.IntN(2) == 0 {
-		w.keptStart = w.start
-	}
+	w.alive(w.l.SetStart(o), "set start")
 }
 
 func (w *world) retain() {
@@ -503,16 +501,16 @@ func (w *world) recovered() {
 		least = min(least, w.floorBatch(p.truncate))
 	}
 	lowest := w.keptStart
-	if p.restart >= 0 {
-		if start == p.restart && end == p.restart {
-			w.batches = nil
-			w.start, w.end, w.synced, w.keptStart = start, end, end, start
-			return
-		}
-		least, lowest = 0, 0
+	if p.truncate >= 0 && p.truncate <= w.batchesFrom() {
+		p.restart = p.truncate // Nothing was to be left.
+	}
+	if p.restart >= 0 && start == p.restart && end == p.restart {
+		w.batches = nil
+		w.start, w.end, w.synced, w.keptStart = start, end, end, start
+		return
 	}
 	if p.truncate >= 0 {
-		lowest = min(lowest, p.truncate)
+		lowest = min(lowest, w.floorBatch(p.truncate)) // Cut at a batch, perhaps below the start.
 	}
 	if start == end && start == lowest && end >= least {
 		// The start was kept, the records below it were not.
@@ -521,10 +519,7 @@ func (w *world) recovered() {
 	if end < least || end > w.end {
 		w.fatalf("recovered end %d, at least %d", end, least)
 	}
-	highest := max(w.start, p.start, p.restart)
-	if p.restart >= 0 {
-		highest = max(highest, w.end) // Some old segments are gone, the others still there.
-	}
+	highest := max(w.start, p.start)
 	if start < lowest || start > max(highest, lowest) {
 		w.fatalf("recovered start %d, want %d to %d", start, lowest, highest)
 	}
@@ -533,13 +528,19 @@ func (w *world) recovered() {
 	}
 	w.start, w.end, w.synced = start, end, w.l.SyncedEnd()
 	w.keptStart = min(w.keptStart, start)
-	if p.restart >= 0 {
-		w.keptStart = max(w.keptStart, min(start, p.restart)) // The note of the restart keeps it.
-	}
 	if w.synced > end {
 		w.fatalf("synced %d after recovery to %d", w.synced, end)
 	}
 	w.epoch = max(w.epoch, 0)
+}
+
+// batchesFrom is the base of the first segment at the latest: of what the model
+// knows, the first batch.
+func (w *world) batchesFrom() model.Offset {
+	if len(w.batches) == 0 {
+		return w.end
+	}
+	return max(w.start, w.batches[0].first())
 }
 
 // floorBatch is the end of the last batch wholly below an offset.

@@ -46,9 +46,10 @@ func (x *sparse) count() int { return x.inFile + len(x.tail)/x.width }
 
 func (x *sparse) bytes() int { return x.count() * x.width }
 
-// reset forgets all entries but the first n of the file.
+// reset forgets all entries but the first n of the file. What is behind them in
+// the file, and whatever an earlier owner did to it, is not durable.
 func (x *sparse) reset(n int) {
-	x.inFile, x.unknown, x.untrimmed = n, false, true
+	x.inFile, x.unknown, x.untrimmed, x.dirty = n, false, true, true
 	x.tail = nil
 	x.floorKnown = false
 }

@@ -45,6 +45,7 @@ type Log struct {
 	// mark is what was known at open; vouched is the end of what open did not
 	// have to read, found the epochs of the batches that it did.
 	mark    Mark
+	kept    model.Offset // Log start, as the caller kept it.
 	vouched model.Offset
 	found   []EpochStart
 	// truncations are those that may outdate a mark that the caller kept,

@@ -24,7 +24,10 @@ type listing struct {
 // directory is read.
 func Open(fs vfs.FS, dir string, opts Options) (*Log, error) {
 	opts.setDefaults()
-	l := &Log{fs: fs, dir: dir, opts: opts, mark: opts.Mark}
+	l := &Log{fs: fs, dir: dir, opts: opts, mark: opts.Mark, kept: opts.Mark.Start}
+	if l.mark.IsZero() {
+		l.kept = opts.Start
+	}
 	if err := l.open(); err != nil {
 		return nil, l.wrap("open", err)
 	}
@@ -56,6 +59,9 @@ func (l *Log) open() error {
 		}
 		s.size = info.Size
 		l.mu.segments = append(l.mu.segments, s)
+	}
+	if t, ok := l.interrupted(); ok {
+		return l.restartAt(t.offset)
 	}
 	if err := l.recover(ls); err != nil {
 		return err
@@ -261,7 +267,7 @@ func (l *Log) drop(good int, changed bool) error {
 
 // findEnd sets end and synced from the last segment.
 func (l *Log) findEnd(next model.Offset, read int64) error {
-	start := max(l.mark.Start, l.opts.Start)
+	start := l.kept
 	if len(l.mu.segments) == 0 {
 		s, err := l.createSegment(start)
 		if err != nil {
@@ -334,6 +340,12 @@ func (l *Log) settle(ls listing) error {
 	}
 	if removed {
 		if err := l.fs.SyncDir(l.dir); err != nil {
+			return err
+		}
+	}
+	// Sealed segments are not written again: this is the time to trim.
+	for _, s := range l.mu.segments[:len(l.mu.segments)-1] {
+		if err := l.flushIndexes(s); err != nil {
 			return err
 		}
 	}

@@ -40,8 +40,9 @@ type Options struct {
 
 	// Mark is the last mark of this directory that the caller kept.
 	Mark Mark
-	// Start is the log start that the caller kept. The log starts there, or at
-	// its first segment if that comes later.
+	// Start is Kafka's log-start-offset-checkpoint. It counts only if there is
+	// no mark: a mark has the start, and knows when a truncation outdated it.
+	// The log starts there, or at its first segment if that comes later.
 	Start model.Offset
 	// Clean says that the last owner shut down cleanly. It counts only if there
 	// is no mark.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
@@ -23,8 +24,10 @@ type truncation struct {
 	// offset is the end of the log after the truncation, segment the base of
 	// the segment in which it lies.
 	offset, segment model.Offset
-	// restart says that everything was removed and the log went on at offset.
-	restart bool
+	// restart says that everything was removed and the log went on at offset,
+	// pending that this may not be complete: then the next start completes it.
+	// Half of it would be a log that lacks its beginning.
+	restart, pending bool
 }
 
 // maxTruncations bounds the file. Beyond it the two oldest become one, which
@@ -55,10 +58,20 @@ func (l *Log) outdateMarks(t truncation) error {
 	l.mu.Lock()
 	t.generation = l.mu.generation + 1
 	l.mu.Unlock()
-	list := addTruncation(l.truncations, t)
+	return l.storeTruncations(addTruncation(l.truncations, t))
+}
+
+// restartDone notes that the last truncation, a restart, is complete.
+func (l *Log) restartDone() error {
+	list := slices.Clone(l.truncations)
+	list[len(list)-1].pending = false
+	return l.storeTruncations(list)
+}
+
+func (l *Log) storeTruncations(list []truncation) error {
 	b := fmt.Appendf(nil, "0\n%d\n", len(list))
 	for _, t := range list {
-		b = fmt.Appendf(b, "%d %d %d %t\n", t.generation, t.offset, t.segment, t.restart)
+		b = fmt.Appendf(b, "%d %d %d %t %t\n", t.generation, t.offset, t.segment, t.restart, t.pending)
 	}
 	if err := vfs.WriteFile(l.fs, filepath.Join(l.dir, truncationFile), b); err != nil {
 		return err
@@ -76,7 +89,7 @@ func parseTruncations(b []byte) ([]truncation, error) {
 	list := make([]truncation, n)
 	for i := range list {
 		t := &list[i]
-		if _, err := fmt.Fscanf(in, "%d %d %d %t\n", &t.generation, &t.offset, &t.segment, &t.restart); err != nil {
+		if _, err := fmt.Fscanf(in, "%d %d %d %t %t\n", &t.generation, &t.offset, &t.segment, &t.restart, &t.pending); err != nil {
 			return nil, fmt.Errorf("commitlog: %s: line %d: %w", truncationFile, i+2, err)
 		}
 	}
@@ -104,21 +117,31 @@ func (l *Log) applyTruncations() error {
 		}
 		l.truncations = append(l.truncations, t)
 		l.mark = l.mark.after(t)
+		if l.kept = min(l.kept, t.offset); t.restart {
+			l.kept = t.offset
+		}
 	}
 	return nil
+}
+
+// interrupted returns a restart that has to be completed.
+func (l *Log) interrupted() (truncation, bool) {
+	if n := len(l.truncations); n > 0 && l.truncations[n-1].pending {
+		return l.truncations[n-1], true
+	}
+	return truncation{}, false
 }
 
 // after is what a truncation leaves of a mark.
 func (m Mark) after(t truncation) Mark {
 	switch {
 	case t.restart:
-		// What the mark vouched for is gone, or half gone if the restart was
-		// interrupted: everything is read.
-		m = Mark{Start: t.offset, Producers: true}
+		// What the mark vouched for is gone.
+		m = Mark{Producers: true}
 	case t.offset < m.Offset || t.segment < m.Segment:
 		// Everything below the cut was durable, but how many index entries lie
 		// there is not known: that segment, which grows again, is read whole.
-		m = Mark{Offset: t.segment, Segment: t.segment, Start: min(m.Start, t.offset), Producers: true}
+		m = Mark{Offset: t.segment, Segment: t.segment, Producers: true}
 	}
 	m.Generation = t.generation
 	return m

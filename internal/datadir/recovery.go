@@ -37,12 +37,12 @@ func (d *Dir) TakeRecovery() (r Recovery, err error) {
 
 // Options fills in what commitlog.Open has to know of one log.
 func (r *Recovery) Options(p model.Partition, o commitlog.Options) commitlog.Options {
-	o.Start = r.LogStarts[p]
 	if r.Known {
 		// A log without a mark was made since the marks were written.
 		o.Mark = r.Marks[p]
 		return o
 	}
+	o.Start = r.LogStarts[p]
 	o.Clean = r.Clean
 	o.RecoveryPoint = r.RecoveryPoints[p]
 	o.Foreign = true
