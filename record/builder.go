@@ -95,6 +95,20 @@ func (b *Builder) Count() int32 { return b.count }
 // Size is the length of the batch so far, before compression, in bytes.
 func (b *Builder) Size() int { return HeaderSize + len(b.records) }
 
+// BuildAs is Build with other options than the records were collected under:
+// producers learn their sequence when a batch is sent, not when it is begun.
+// The base offset must be the same.
+func (b *Builder) BuildAs(dst []byte, o BuilderOptions) ([]byte, Batch, error) {
+	if o.BaseOffset != b.opts.BaseOffset {
+		return nil, nil, fmt.Errorf("record: batch begun at %d cannot be built at %d", b.opts.BaseOffset, o.BaseOffset)
+	}
+	if o.Level == 0 {
+		o.Level = DefaultLevel
+	}
+	b.opts = o
+	return b.Build(dst)
+}
+
 // Build appends the batch to dst, and returns the whole and the batch in it.
 func (b *Builder) Build(dst []byte) ([]byte, Batch, error) {
 	at := len(dst)

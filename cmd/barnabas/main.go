@@ -3,29 +3,72 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
 // Exit codes.
 const (
-	exitFailure = 1 // What was asked for did not work.
-	exitUsage   = 2 // What was asked for is not clear.
+	exitFailure     = 1   // asked for and not done: unreachable, refused, not found
+	exitUsage       = 2   // asked for in a way that has no meaning
+	exitInterrupted = 130 // ended by the user
 )
 
 func main() {
-	err := newRootCmd().Execute()
-	if err == nil {
-		return
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRootCmd()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitInterrupted
 	}
 	fmt.Fprintln(os.Stderr, "barnabas:", err)
-	if errors.As(err, new(*usageError)) {
-		os.Exit(exitUsage)
+	if isUsage(err) {
+		return exitUsage
 	}
-	os.Exit(exitFailure)
+	return exitFailure
+}
+
+func newRootCmd() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "barnabas",
+		Short: "A streaming log that Kafka clients cannot tell from Kafka",
+		Long: `Barnabas is a streaming log in one binary that speaks Kafka's protocol.
+
+Exit codes: 0 done; 1 failed (unreachable, refused, not found); 2 wrong usage;
+130 interrupted.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(commands()...)
+	return root
+}
+
+// commands are the subcommands, each from a file of its own.
+func commands() []*cobra.Command {
+	return []*cobra.Command{
+		newServeCmd(),
+		newTopicCmd(),
+		newProduceCmd(),
+		newConsumeCmd(),
+		newTailCmd(),
+		newVersionCmd(),
+	}
 }
 
 // usageError is a mistake in the command line.
@@ -36,14 +79,15 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-func newRootCmd() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "barnabas",
-		Short:         "A streaming log that speaks Kafka",
-		SilenceErrors: true,
-		SilenceUsage:  true,
+func isUsage(err error) bool { return errors.As(err, new(*usageError)) }
+
+// args wraps a check of positional arguments so that its errors are usage
+// errors.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := check(cmd, a); err != nil {
+			return &usageError{err}
+		}
+		return nil
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServeCmd())
-	return root
 }

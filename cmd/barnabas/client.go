@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/barnabas-log/barnabas/cluster"
+	"github.com/barnabas-log/barnabas/conn"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// clientFlags are those of every command that talks to a cluster.
+type clientFlags struct {
+	brokers []string
+	timeout time.Duration
+	json    bool
+}
+
+func (f *clientFlags) add(cmd *cobra.Command) {
+	brokers := os.Getenv("BARNABAS_BROKERS")
+	if brokers == "" {
+		brokers = "127.0.0.1:9092"
+	}
+	flags := cmd.PersistentFlags()
+	flags.StringSliceVarP(&f.brokers, "brokers", "b", strings.Split(brokers, ","), "brokers to begin with, host:port (BARNABAS_BROKERS)")
+	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long one request, with its retries, may take")
+	flags.BoolVar(&f.json, "json", false, "print JSON")
+}
+
+// open returns a client of the cluster. It has not dialled yet.
+func (f *clientFlags) open() *cluster.Map {
+	o := conn.Options{ClientID: "barnabas-cli", SoftwareVersion: softwareVersion()}
+	seeds := make([]string, 0, len(f.brokers))
+	for _, b := range f.brokers {
+		if b = strings.TrimSpace(b); !strings.Contains(b, ":") {
+			b += ":9092"
+		}
+		seeds = append(seeds, b)
+	}
+	return cluster.New(seeds, func(address string) cluster.Conn { return conn.New(address, o) })
+}
+
+// softwareVersion is buildVersion in the letters that KIP-511 allows.
+func softwareVersion() string {
+	return strings.Trim(strings.Map(func(r rune) rune {
+		if r == '.' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '-'
+	}, buildVersion().Version), ".-")
+}
+
+// retryPause is how long the client waits before it asks again: long enough for
+// an election in one node, short enough not to be noticed.
+const retryPause = 100 * time.Millisecond
+
+// retry calls f until it succeeds, fails for good or the context ends. The last
+// failure is returned, not only that time is up.
+func retry(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil || !retriable(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// retriable reports an error that may pass: Kafka says so of its code, or the
+// connection broke.
+func retriable(err error) bool {
+	var code wire.ErrorCode
+	if errors.As(err, &code) {
+		return code.Retriable()
+	}
+	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) &&
+		!errors.Is(err, conn.ErrUnsupported) && !errors.Is(err, conn.ErrProtocol) && !errors.Is(err, conn.ErrClosed) && !isUsage(err)
+}
+
+// bounded returns f's context for one request.
+func (f *clientFlags) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("no success within %s: %w", f.timeout, context.DeadlineExceeded))
+}
+
+// refusal is an error code with the broker's own words, if it has any.
+func refusal(code int16, message *string) error {
+	c := wire.ErrorCode(code)
+	switch {
+	case c == wire.None:
+		return nil
+	case message != nil && *message != "":
+		return fmt.Errorf("%w: %s", c, *message)
+	case c.Message() != "":
+		return fmt.Errorf("%w: %s", c, c.Message())
+	}
+	return c
+}
+
+// completeTopics offers the cluster's topics to the shell.
+func (f *clientFlags) completeTopics(cmd *cobra.Command, have []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(have) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	m := f.open()
+	defer m.Close()
+	resp, err := m.Metadata(ctx, nil, false)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, t := range resp.Topics {
+		if t.Name != nil {
+			names = append(names, *t.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func isTerminal(f any) bool {
+	file, ok := f.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}

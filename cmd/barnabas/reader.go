@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/barnabas-log/barnabas/cluster"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/record"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// What one fetch asks for.
+const (
+	fetchWait         = 500 * time.Millisecond // how long a broker may wait for the first byte
+	fetchBytes        = 32 << 20
+	fetchPartitionMax = 4 << 20
+	// readPatience is how long errors that may pass are tried again in a row.
+	readPatience = 30 * time.Second
+)
+
+// partitionRecord is a record and where it is from.
+type partitionRecord struct {
+	record.Record
+	Partition int32
+}
+
+// reader fetches partitions of a topic in rounds: one request to each leader,
+// all at once, then the records of all answers.
+type reader struct {
+	m        *cluster.Map
+	topic    string
+	next     map[int32]model.Offset
+	ends     map[int32]model.Offset // nil without an end
+	troubled time.Time              // since when every round failed, zero if not
+}
+
+func newReader(m *cluster.Map, topic string, next, ends map[int32]model.Offset) *reader {
+	return &reader{m: m, topic: topic, next: next, ends: ends}
+}
+
+// run gives each record to each, in the order of its partition, until all ends
+// are reached, each returns an error or ctx ends. Pause is called when there is
+// nothing more at once.
+func (r *reader) run(ctx context.Context, each func(partitionRecord) error, pause func() error) error {
+	for {
+		r.dropDone()
+		if len(r.next) == 0 {
+			return nil
+		}
+		got, err := r.round(ctx, each)
+		if err != nil {
+			return err
+		}
+		if !got {
+			if err := pause(); err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+func (r *reader) dropDone() {
+	for p, o := range r.next {
+		if end, ok := r.ends[p]; ok && o >= end {
+			delete(r.next, p)
+		}
+	}
+}
+
+// answer is what one leader said.
+type answer struct {
+	resp *wire.FetchResponse
+	err  error
+}
+
+func (r *reader) round(ctx context.Context, each func(partitionRecord) error) (got bool, err error) {
+	asked, err := r.ask(ctx)
+	if err != nil {
+		return false, r.wait(ctx, err)
+	}
+	var trouble error
+	for _, a := range asked {
+		if a.err != nil {
+			trouble = errors.Join(trouble, a.err)
+			continue
+		}
+		for _, t := range a.resp.Responses {
+			for i := range t.Partitions {
+				n, err := r.take(&t.Partitions[i], each)
+				got = got || n > 0
+				if err != nil && retriable(err) {
+					trouble = errors.Join(trouble, err)
+				} else if err != nil {
+					return got, err
+				}
+			}
+		}
+	}
+	if trouble != nil {
+		return got, r.wait(ctx, trouble)
+	}
+	r.troubled = time.Time{}
+	return got, nil
+}
+
+// wait pauses after an error that may pass, with fresh metadata to follow.
+func (r *reader) wait(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !retriable(err) {
+		return err
+	}
+	if r.troubled.IsZero() {
+		r.troubled = time.Now()
+	}
+	if time.Since(r.troubled) > readPatience {
+		return err
+	}
+	r.m.Forget(r.topic)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(retryPause):
+		return nil
+	}
+}
+
+// ask sends one fetch to each leader and waits for all answers.
+func (r *reader) ask(ctx context.Context) ([]answer, error) {
+	t, err := r.m.Topic(ctx, r.topic)
+	if err != nil {
+		return nil, err
+	}
+	requests := make(map[cluster.Broker]*wire.FetchRequest)
+	for _, p := range indexesOf(t) {
+		offset, ok := r.next[p]
+		if !ok {
+			continue
+		}
+		b, err := r.m.Leader(ctx, r.topic, p)
+		if err != nil {
+			return nil, err
+		}
+		if requests[b] == nil {
+			requests[b] = fetchRequest(t)
+		}
+		parts := &requests[b].Topics[0].Partitions
+		q := wire.Extend(parts)
+		q.Partition, q.FetchOffset, q.PartitionMaxBytes = p, int64(offset), fetchPartitionMax
+	}
+	answers := make([]answer, 0, len(requests))
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for b, req := range requests {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, fetchWait+30*time.Second)
+			defer cancel()
+			a := fetch(ctx, b, req)
+			mu.Lock()
+			defer mu.Unlock()
+			answers = append(answers, a)
+		})
+	}
+	all.Wait()
+	return answers, nil
+}
+
+func fetchRequest(t cluster.Topic) *wire.FetchRequest {
+	req := wire.NewFetchRequest()
+	req.MaxWaitMs, req.MinBytes, req.MaxBytes = int32(fetchWait.Milliseconds()), 1, fetchBytes
+	topic := wire.Extend(&req.Topics)
+	topic.Topic, topic.TopicID = t.Name, wire.UUID(t.ID)
+	return req
+}
+
+func fetch(ctx context.Context, b cluster.Broker, req *wire.FetchRequest) answer {
+	resp, err := b.Do(ctx, req)
+	if err != nil {
+		return answer{err: err}
+	}
+	f, ok := resp.(*wire.FetchResponse)
+	if !ok {
+		return answer{err: fmt.Errorf("fetch answered by %T", resp)}
+	}
+	if code := wire.ErrorCode(f.ErrorCode); code != wire.None {
+		return answer{err: fmt.Errorf("fetch: %w", code)}
+	}
+	return answer{resp: f}
+}
+
+// take walks the batches of one partition's answer.
+func (r *reader) take(p *wire.FetchResponsePartitionData, each func(partitionRecord) error) (n int, err error) {
+	index := p.PartitionIndex
+	if err := refusal(p.ErrorCode, nil); err != nil {
+		return 0, fmt.Errorf("fetch %s-%d at %d: %w", r.topic, index, r.next[index], err)
+	}
+	for rest := p.Records; ; {
+		var b record.Batch
+		if b, rest, err = record.Next(rest); errors.Is(err, record.ErrShort) {
+			return n, nil // The broker may cut the last batch.
+		}
+		if err != nil {
+			return n, fmt.Errorf("%s-%d at %d: %w", r.topic, index, r.next[index], err)
+		}
+		m, err := r.takeBatch(index, b, each)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+func (r *reader) takeBatch(index int32, b record.Batch, each func(partitionRecord) error) (n int, err error) {
+	if b.End() <= r.next[index] {
+		return 0, nil
+	}
+	if b.CRC() != b.ComputeCRC() {
+		return 0, fmt.Errorf("%s-%d: batch at %d: %w: checksum", r.topic, index, b.BaseOffset(), record.ErrCorrupt)
+	}
+	for rec, err := range b.Records(0) {
+		if err != nil {
+			return n, fmt.Errorf("%s-%d: batch at %d: %w", r.topic, index, b.BaseOffset(), err)
+		}
+		end, bounded := r.ends[index]
+		if b.IsControl() || rec.Offset < r.next[index] || bounded && rec.Offset >= end {
+			continue
+		}
+		n++
+		if err := each(partitionRecord{Record: rec, Partition: index}); err != nil {
+			return n, err
+		}
+	}
+	r.next[index] = b.End()
+	return n, nil
+}

@@ -1,0 +1,323 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/barnabas-log/barnabas/cluster"
+	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+func newTopicCmd() *cobra.Command {
+	f := new(clientFlags)
+	cmd := &cobra.Command{
+		Use:   "topic",
+		Short: "Create, list, describe and delete topics",
+		Args:  args(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f.add(cmd)
+	cmd.AddCommand(newTopicCreateCmd(f), newTopicListCmd(f), newTopicDescribeCmd(f), newTopicDeleteCmd(f))
+	return cmd
+}
+
+func newTopicCreateCmd(f *clientFlags) *cobra.Command {
+	var (
+		partitions int32
+		replicas   int16
+		configs    []string
+	)
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Create a topic",
+		Example: `  barnabas topic create letters
+  barnabas topic create letters -p 12 -c retention.ms=86400000 -c compression.type=zstd`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			topic := wire.CreateTopicsRequestCreatableTopic{Name: a[0], NumPartitions: partitions, ReplicationFactor: replicas}
+			for _, c := range configs {
+				key, value, ok := strings.Cut(c, "=")
+				if !ok {
+					return usage("--config %q: want key=value", c)
+				}
+				topic.Configs = append(topic.Configs, wire.CreateTopicsRequestCreatableTopicConfig{Name: key, Value: &value})
+			}
+			return f.createTopic(cmd.Context(), cmd.OutOrStdout(), topic)
+		},
+	}
+	cmd.Flags().Int32VarP(&partitions, "partitions", "p", -1, "number of partitions, -1 for the broker's num.partitions")
+	cmd.Flags().Int16VarP(&replicas, "replicas", "r", -1, "replicas of each partition, -1 for the broker's default.replication.factor")
+	cmd.Flags().StringArrayVarP(&configs, "config", "c", nil, "topic setting, key=value; may be repeated")
+	return cmd
+}
+
+func (f *clientFlags) createTopic(ctx context.Context, out io.Writer, topic wire.CreateTopicsRequestCreatableTopic) error {
+	ctx, cancel := f.bounded(ctx)
+	defer cancel()
+	m := f.open()
+	defer m.Close()
+	req := wire.NewCreateTopicsRequest()
+	req.TimeoutMs = int32(f.timeout.Milliseconds())
+	req.Topics = append(req.Topics, topic)
+	r, err := f.controller(ctx, m, req)
+	if err != nil {
+		return err
+	}
+	resp, ok := r.(*wire.CreateTopicsResponse)
+	if !ok || len(resp.Topics) != 1 {
+		return fmt.Errorf("create %s: the broker answered about %d topics", topic.Name, len(resp.Topics))
+	}
+	t := resp.Topics[0]
+	if err := refusal(t.ErrorCode, t.ErrorMessage); err != nil {
+		return fmt.Errorf("create %s: %w", topic.Name, err)
+	}
+	if f.json {
+		return json.NewEncoder(out).Encode(map[string]any{"topic": topic.Name, "id": model.UUID(t.TopicID).String(),
+			"partitions": t.NumPartitions, "replicas": t.ReplicationFactor})
+	}
+	_, err = fmt.Fprintf(out, "created %s: %s\n", topic.Name, count(int(t.NumPartitions), "partition"))
+	return err
+}
+
+// controller sends a request that changes the cluster.
+func (f *clientFlags) controller(ctx context.Context, m *cluster.Map, req wire.Request) (wire.Response, error) {
+	b, err := m.Controller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b.Do(ctx, req)
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func newTopicListCmd(f *clientFlags) *cobra.Command {
+	var internal bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List topics",
+		Example: "  barnabas topic list\n  barnabas topic list --internal --json",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.listTopics(cmd.Context(), cmd.OutOrStdout(), internal)
+		},
+	}
+	cmd.Flags().BoolVar(&internal, "internal", false, "also those that the brokers keep for themselves")
+	return cmd
+}
+
+// topicLine is one topic in lists.
+type topicLine struct {
+	Name       string `json:"topic"`
+	ID         string `json:"id"`
+	Partitions int    `json:"partitions"`
+	Replicas   int    `json:"replicas"`
+	Internal   bool   `json:"internal"`
+}
+
+func (f *clientFlags) listTopics(ctx context.Context, out io.Writer, internal bool) error {
+	ctx, cancel := f.bounded(ctx)
+	defer cancel()
+	m := f.open()
+	defer m.Close()
+	resp, err := m.Metadata(ctx, nil, false)
+	if err != nil {
+		return err
+	}
+	lines := []topicLine{}
+	for _, t := range resp.Topics {
+		if t.Name == nil || t.IsInternal && !internal {
+			continue
+		}
+		l := topicLine{Name: *t.Name, ID: model.UUID(t.TopicID).String(), Partitions: len(t.Partitions), Internal: t.IsInternal}
+		if len(t.Partitions) > 0 {
+			l.Replicas = len(t.Partitions[0].ReplicaNodes)
+		}
+		lines = append(lines, l)
+	}
+	slices.SortFunc(lines, func(a, b topicLine) int { return strings.Compare(a.Name, b.Name) })
+	if f.json {
+		return json.NewEncoder(out).Encode(lines)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS")
+	for _, l := range lines {
+		fmt.Fprintf(w, "%s\t%d\t%d\n", l.Name, l.Partitions, l.Replicas)
+	}
+	return w.Flush()
+}
+
+func newTopicDescribeCmd(f *clientFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:               "describe NAME",
+		Short:             "Show a topic's partitions and the settings made for it",
+		Example:           "  barnabas topic describe letters\n  barnabas topic describe letters --json",
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: f.completeTopics,
+		RunE: func(cmd *cobra.Command, a []string) error {
+			return f.describeTopic(cmd.Context(), cmd.OutOrStdout(), a[0])
+		},
+	}
+}
+
+// topicDescription is what describe prints.
+type topicDescription struct {
+	Name       string            `json:"topic"`
+	ID         string            `json:"id"`
+	Internal   bool              `json:"internal"`
+	Configs    map[string]string `json:"configs"`
+	Partitions []partitionLine   `json:"partitions"`
+}
+
+type partitionLine struct {
+	Partition int32          `json:"partition"`
+	Leader    model.NodeID   `json:"leader"`
+	Epoch     model.Epoch    `json:"leaderEpoch"`
+	Replicas  []model.NodeID `json:"replicas"`
+	InSync    []model.NodeID `json:"inSync"`
+	Start     model.Offset   `json:"startOffset"`
+	End       model.Offset   `json:"endOffset"`
+	Err       string         `json:"error,omitempty"`
+}
+
+func (f *clientFlags) describeTopic(ctx context.Context, out io.Writer, name string) error {
+	ctx, cancel := f.bounded(ctx)
+	defer cancel()
+	m := f.open()
+	defer m.Close()
+	t, err := m.Topic(ctx, name)
+	if err != nil {
+		return err
+	}
+	d := topicDescription{Name: t.Name, ID: t.ID.String(), Internal: t.Internal}
+	if d.Configs, err = topicConfigs(ctx, m, name); err != nil {
+		return err
+	}
+	indexes := indexesOf(t)
+	starts, startErr := offsetsAt(ctx, m, name, indexes, timeEarliest)
+	ends, endErr := offsetsAt(ctx, m, name, indexes, timeLatest)
+	for _, p := range t.Partitions {
+		l := partitionLine{Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync,
+			Start: model.NoOffset, End: model.NoOffset}
+		if err := errors.Join(startErr, endErr); err != nil {
+			l.Err = err.Error()
+		} else {
+			l.Start, l.End = starts[p.Index], ends[p.Index]
+		}
+		d.Partitions = append(d.Partitions, l)
+	}
+	if f.json {
+		return json.NewEncoder(out).Encode(d)
+	}
+	return d.print(out)
+}
+
+func (d *topicDescription) print(out io.Writer) error {
+	fmt.Fprintf(out, "topic  %s\nid     %s\n", d.Name, d.ID)
+	keys := make([]string, 0, len(d.Configs))
+	for k := range d.Configs {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		fmt.Fprintf(out, "config %s=%s\n", k, d.Configs[k])
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tSTART\tEND")
+	for _, p := range d.Partitions {
+		fmt.Fprintf(w, "%d\t%d\t%d\t%v\t%v\t%d\t%d\n", p.Partition, p.Leader, p.Epoch, p.Replicas, p.InSync, p.Start, p.End)
+	}
+	return w.Flush()
+}
+
+// Values of DescribeConfigs.
+const (
+	resourceTopic      = 2
+	sourceDynamicTopic = 1
+)
+
+// topicConfigs are the settings made for the topic itself.
+func topicConfigs(ctx context.Context, m *cluster.Map, name string) (map[string]string, error) {
+	req := wire.NewDescribeConfigsRequest()
+	req.Resources = append(req.Resources, wire.DescribeConfigsRequestDescribeConfigsResource{ResourceType: resourceTopic, ResourceName: name})
+	r, err := m.Do(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	resp, ok := r.(*wire.DescribeConfigsResponse)
+	if !ok {
+		return nil, fmt.Errorf("describe %s: answered by %T", name, r)
+	}
+	out := make(map[string]string)
+	for _, res := range resp.Results {
+		if err := refusal(res.ErrorCode, res.ErrorMessage); err != nil {
+			return nil, fmt.Errorf("describe %s: %w", name, err)
+		}
+		for _, c := range res.Configs {
+			if c.ConfigSource == sourceDynamicTopic && c.Value != nil {
+				out[c.Name] = *c.Value
+			}
+		}
+	}
+	return out, nil
+}
+
+func newTopicDeleteCmd(f *clientFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:               "delete NAME",
+		Short:             "Delete a topic and all its records",
+		Example:           "  barnabas topic delete letters",
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: f.completeTopics,
+		RunE: func(cmd *cobra.Command, a []string) error {
+			return f.deleteTopic(cmd.Context(), cmd.OutOrStdout(), a[0])
+		},
+	}
+}
+
+func (f *clientFlags) deleteTopic(ctx context.Context, out io.Writer, name string) error {
+	ctx, cancel := f.bounded(ctx)
+	defer cancel()
+	m := f.open()
+	defer m.Close()
+	req := wire.NewDeleteTopicsRequest()
+	req.TimeoutMs = int32(f.timeout.Milliseconds())
+	b, err := m.Controller(ctx)
+	if err != nil {
+		return err
+	}
+	// One field until version 5, the other from 6 on.
+	req.TopicNames = []string{name}
+	req.Topics = []wire.DeleteTopicsRequestDeleteTopicState{{Name: &name}}
+	r, err := b.Do(ctx, req)
+	if err != nil {
+		return err
+	}
+	resp, ok := r.(*wire.DeleteTopicsResponse)
+	if !ok || len(resp.Responses) != 1 {
+		return fmt.Errorf("delete %s: the broker answered about %d topics", name, len(resp.Responses))
+	}
+	if err := refusal(resp.Responses[0].ErrorCode, resp.Responses[0].ErrorMessage); err != nil {
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	if f.json {
+		return json.NewEncoder(out).Encode(map[string]any{"topic": name, "deleted": true})
+	}
+	_, err = fmt.Fprintf(out, "deleted %s\n", name)
+	return err
+}
