@@ -294,11 +294,13 @@ func (l *Log) findEnd(next model.Offset, read int64) error {
 	l.mu.synced = next
 	if last.synced < last.size || read > 0 {
 		l.mu.synced = min(next, max(l.mark.Offset, l.mu.segments[0].base))
-		l.mu.dirChanges++
 		l.event(Event{Kind: EventRecovered, Segment: last.base, Offset: next, Bytes: read})
 	}
 	if read == 0 {
 		l.vouched = next
+	}
+	if l.mark.IsZero() || last.base != l.mark.Segment {
+		l.mu.dirChanges++ // The name of a segment made after the mark may not be durable.
 	}
 	return nil
 }
