@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,14 +81,14 @@ func retry(ctx context.Context, f func() error) error {
 }
 
 // retriable reports an error that may pass: Kafka says so of its code, or the
-// connection broke.
+// connection could not be made or broke.
 func retriable(err error) bool {
 	var code wire.ErrorCode
 	if errors.As(err, &code) {
 		return code.Retriable()
 	}
-	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) &&
-		!errors.Is(err, conn.ErrUnsupported) && !errors.Is(err, conn.ErrProtocol) && !errors.Is(err, conn.ErrClosed) && !isUsage(err)
+	return errors.As(err, new(net.Error)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // bounded returns f's context for one request.
