@@ -152,6 +152,7 @@ func (l *Log) recoverSegment(s *segment, from int64) (end model.Offset, cut bool
 	if err := l.recoverTxns(s, min(c.next, l.vouched)); err != nil {
 		return 0, false, err
 	}
+	s.noteTime() // As Kafka does: for a sealed segment it is due, for the active one harmless.
 	err = l.flushIndexes(s)
 	s.closeLocked() // Nobody else knows the log yet.
 	return c.next, cut, err
