@@ -98,6 +98,9 @@ func code(err error) wire.ErrorCode {
 // a while, with what was asked.
 func (s *session) codeOf(err error, c *call) int16 {
 	k := code(err)
+	if err != nil {
+		s.opts.Log.Error("DBG", "err", err)
+	}
 	if k == wire.UnknownServerError && !errors.As(err, new(*record.Error)) && s.limit.allow() {
 		s.opts.Log.Error("unexpected error", "api", c.Key, "version", c.Version, "peer", s.conn.RemoteAddr(), "err", err)
 	}

@@ -117,7 +117,7 @@ func (r Rules) topicRecords(name string, id model.TopicID, assignment [][]model.
 	}
 	for i, replicas := range assignment {
 		p := wire.NewPartitionRecord()
-		p.TopicID, p.PartitionID = id, int32(i)
+		p.TopicID, p.PartitionID, p.LeaderEpoch, p.PartitionEpoch = id, int32(i), 0, 0
 		for _, n := range replicas {
 			p.Replicas = append(p.Replicas, int32(n))
 			p.Directories = append(p.Directories, r.Place(model.Partition{Topic: topic.Name, Index: int32(i)}))

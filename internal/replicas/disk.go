@@ -133,15 +133,22 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 // syncRecovered makes durable what recovery found, and tells the logs so: from
 // then on it may be committed.
 func (d *disk) syncRecovered() error {
-	if err := d.dir.SyncAll(); err != nil {
-		return err
-	}
-	var errs []error
+	var logs []*commitlog.Log
 	d.each(func(x *replica) {
-		if x.Log().SyncedEnd() < x.Log().End() {
-			errs = append(errs, x.Log().Sync())
+		if l := x.Log(); l.SyncedEnd() < l.End() {
+			logs = append(logs, l)
 		}
 	})
+	if len(logs) >= manyDirty {
+		// Then the sync of each finds nothing left to do.
+		if err := d.dir.SyncAll(); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, l := range logs {
+		errs = append(errs, l.Sync())
+	}
 	return errors.Join(errs...)
 }
 
