@@ -136,9 +136,11 @@ func startOurs(t *testing.T, dir string, port int, properties string) string {
 	}
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
+		hang := time.AfterFunc(patience, func() { cmd.Process.Signal(syscall.SIGQUIT) }) // shows the stacks in the log
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("barnabas ended badly: %v", err)
 		}
+		hang.Stop()
 		if out, err := os.ReadFile(log.Name()); t.Failed() && err == nil {
 			t.Logf("its log:\n%s", out)
 		}

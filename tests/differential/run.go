@@ -41,7 +41,7 @@ type runner struct {
 }
 
 // patience bounds every wait for a broker that does not answer; no comparison depends on it.
-const patience = 30 * time.Second
+const patience = 15 * time.Second
 
 // play runs a script and returns its outcomes.
 func play(s *script, addr string, n *names) ([]outcome, error) {
@@ -292,22 +292,20 @@ func (r *runner) createTopic(s *step) error {
 
 // await waits until a topic is known and all its partitions serve. Kafka creates topics behind the answer's back.
 func (r *runner) await(topic string) error {
+	var last error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		t, err := r.describe(topic)
 		if err != nil {
 			return err
 		}
-		ready, err := r.serves(t)
-		if err != nil {
-			return err
-		}
-		if ready {
+		if err = r.serves(t); err == nil {
 			r.scope[topic] = t.TopicID
 			r.names.topic(t.TopicID)
 			return nil
 		}
+		last = err
 	}
-	return fmt.Errorf("%s does not become ready", topic)
+	return fmt.Errorf("%s does not become ready: %w", topic, last)
 }
 
 func (r *runner) describe(topic string) (*wire.MetadataResponseTopic, error) {
@@ -321,9 +319,10 @@ func (r *runner) describe(topic string) (*wire.MetadataResponseTopic, error) {
 	return &resp.Topics[0], nil
 }
 
-func (r *runner) serves(t *wire.MetadataResponseTopic) (bool, error) {
+// serves says why a topic does not serve yet.
+func (r *runner) serves(t *wire.MetadataResponseTopic) error {
 	if t.ErrorCode != 0 || len(t.Partitions) == 0 {
-		return false, nil
+		return fmt.Errorf("Metadata: %w, %d partitions", wire.ErrorCode(t.ErrorCode), len(t.Partitions))
 	}
 	req := wire.NewListOffsetsRequest()
 	req.ReplicaID = -1
@@ -334,14 +333,14 @@ func (r *runner) serves(t *wire.MetadataResponseTopic) (bool, error) {
 	req.Topics = append(req.Topics, topic)
 	resp, err := ask[*wire.ListOffsetsResponse](r, req)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, p := range resp.Topics[0].Partitions {
 		if p.ErrorCode != 0 {
-			return false, nil
+			return fmt.Errorf("ListOffsets: %w", wire.ErrorCode(p.ErrorCode))
 		}
 	}
-	return true, nil
+	return nil
 }
 
 func (r *runner) gone(topic string) error {
