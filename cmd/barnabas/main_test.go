@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bufio"
+	"io"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes the test binary the command, so that scripts run what users
+// run.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"barnabas": main})
+}
+
+// TestScripts runs testdata/script/*.txt, each with a broker of its own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			address := startBroker(env)
+			env.Setenv("BARNABAS_BROKERS", address)
+			return nil
+		},
+	})
+}
+
+// startBroker runs a broker until the script is over and returns its address.
+func startBroker(env *testscript.Env) string {
+	t := env.T().(testing.TB)
+	path, err := exec.LookPath("barnabas")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "serve", "--data-dir", env.WorkDir+"/data", "--listen", "127.0.0.1:0", "--http", "off", "-o", "durability=os")
+	cmd.Dir = env.WorkDir
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	env.Defer(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the broker ended with %v", err)
+		}
+	})
+	var seen strings.Builder
+	ready := regexp.MustCompile(`ready on (\S+)`)
+	for s := bufio.NewScanner(out); s.Scan(); {
+		seen.WriteString(s.Text() + "\n")
+		if m := ready.FindStringSubmatch(s.Text()); m != nil {
+			go func() { _, _ = io.Copy(io.Discard, out) }() // Ends when the broker does.
+			return m[1]
+		}
+	}
+	t.Fatalf("the broker did not become ready:\n%s", seen.String())
+	return ""
+}
