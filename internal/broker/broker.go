@@ -32,6 +32,8 @@ type Options struct {
 	FS     vfs.FS
 	Log    *slog.Logger
 	Now    func() time.Time
+	// Listen opens a listener; nil is net.Listen.
+	Listen func(network, address string) (net.Listener, error)
 }
 
 // snapshotBytes is how much metadata log makes a new snapshot worth it
@@ -71,6 +73,9 @@ type Bound struct {
 
 // Start starts a node. It serves when Start returns, until Stop.
 func Start(o Options) (*Broker, error) {
+	if o.Listen == nil {
+		o.Listen = net.Listen
+	}
 	b := &Broker{opts: o, config: o.Config, fatal: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
@@ -191,7 +196,7 @@ type open struct {
 func (b *Broker) listen() ([]open, error) {
 	var all []open
 	for _, l := range b.config.Listeners {
-		n, err := net.Listen("tcp", l.Address())
+		n, err := b.opts.Listen("tcp", l.Address())
 		if err != nil {
 			for _, o := range all {
 				o.net.Close()
@@ -212,7 +217,10 @@ func (b *Broker) advertised(listeners []open) map[string]api.Address {
 	out := map[string]api.Address{}
 	for _, l := range listeners {
 		// Without a host: the address that the client came in by.
-		out[l.Name] = api.Address{Port: int32(l.net.Addr().(*net.TCPAddr).Port)}
+		out[l.Name] = api.Address{Port: int32(l.Port)}
+		if tcp, ok := l.net.Addr().(*net.TCPAddr); ok {
+			out[l.Name] = api.Address{Port: int32(tcp.Port)}
+		}
 	}
 	for _, a := range b.config.Advertised {
 		out[a.Name] = api.Address{Host: a.Host, Port: int32(a.Port)}

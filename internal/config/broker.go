@@ -124,6 +124,16 @@ func (b *Broker) int(name string) int64 {
 	return v.int
 }
 
+// intIfGiven is the value that somebody set, or -1.
+func (b *Broker) intIfGiven(name string) int {
+	for _, m := range []map[string]string{b.dynamic, b.clusterDefaults, b.static} {
+		if _, ok := m[name]; ok {
+			return int(b.int(name))
+		}
+	}
+	return -1
+}
+
 func (b *Broker) bool(name string) bool {
 	v, _ := b.value(name)
 	return v.bool
@@ -171,8 +181,11 @@ func (b *Broker) fillNumbers() {
 	}
 	b.FetchMaxBytes = b.int("fetch.max.bytes")
 	b.FetchSessions = int(b.int("max.incremental.fetch.session.cache.slots"))
-	b.SendBufferBytes = int(b.int("socket.send.buffer.bytes"))
-	b.ReceiveBufferBytes = int(b.int("socket.receive.buffer.bytes"))
+	// Kafka's default of 100 KiB stops the system from sizing a socket's buffers
+	// by what the connection needs: a third of the speed with large requests. So
+	// only a size that somebody asked for counts.
+	b.SendBufferBytes = b.intIfGiven("socket.send.buffer.bytes")
+	b.ReceiveBufferBytes = b.intIfGiven("socket.receive.buffer.bytes")
 	b.ListenBacklog = int(b.int("socket.listen.backlog.size"))
 	b.MaxConnections = int(b.int("max.connections"))
 	b.MaxConnectionsPerIP = int(b.int("max.connections.per.ip"))

@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 		NodeID: 1, Listeners: []Listener{{"PLAINTEXT", "127.0.0.1", 9092, "PLAINTEXT"}}, LogDirs: []string{"barnabas-data"},
 		AutoCreateTopics: true, DeleteTopics: true, NumPartitions: 1, ReplicationFactor: 1, MaxPartitionsShown: 2000,
 		RequestMaxBytes: 100 << 20, InFlightBytes: 2 << 30, FetchMaxBytes: 55 << 20, FetchSessions: 1000,
-		SendBufferBytes: 102400, ReceiveBufferBytes: 102400, ListenBacklog: 50, ConnectionsMaxIdle: 10 * time.Minute,
+		SendBufferBytes: -1, ReceiveBufferBytes: -1, ListenBacklog: 50, ConnectionsMaxIdle: 10 * time.Minute,
 		MaxConnections: 1<<31 - 1, MaxConnectionsPerIP: 1<<31 - 1, PerIPOverrides: map[string]int{},
 		ProducerExpiration: 24 * time.Hour, ProducerExpirationCheck: 10 * time.Minute, RetentionCheck: 5 * time.Minute,
 		FlushCheck: 1<<63 - 1, RecoveryCheckpoint: time.Minute, StartCheckpoint: time.Minute, WatermarkCheckpoint: 5 * time.Second,
