@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const kafkaLogs = "../../internal/commitlog/testdata/kafka"
+
+func runLog(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := newLogCmd()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(context.Background())
+	return out.String(), err
+}
+
+// TestLogDump reads every kind of file that Kafka wrote.
+func TestLogDump(t *testing.T) {
+	out, err := runLog(t, "dump", "--records", kafkaLogs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"codec=zstd", "codec=gzip", "codec=snappy", "codec=lz4", `key="k4"`, `header.h="x"`, "marker=abort", "marker=commit",
+		"index offset=7 position=312", "timeindex timestamp=1700000000002 offset=2", "aborted producerId=6 firstOffset=4 lastOffset=7",
+		"producer producerId=", "epoch epoch=0 startOffset=0", "topic_id: ",
+	} {
+		if !strings.Contains(strings.ToLower(out), strings.ToLower(want)) {
+			t.Errorf("no %q", want)
+		}
+	}
+	if strings.Contains(out, "valid=false") || strings.Contains(out, "damage") {
+		t.Error("damage in sound files")
+	}
+	if out, err := runLog(t, "dump", "--json", filepath.Join(kafkaLogs, "txn-0")); err != nil || !strings.HasPrefix(out, "{") {
+		t.Errorf("%.100s %v", out, err)
+	}
+}
+
+func TestLogVerify(t *testing.T) {
+	out, err := runLog(t, "verify", kafkaLogs)
+	if err != nil || !strings.HasPrefix(out, "6 logs, ") || !strings.HasSuffix(out, ": 0 problems\n") {
+		t.Fatalf("%s %v", out, err)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(kafkaLogs, "txn-0"))); err != nil {
+		t.Fatal(err)
+	}
+	damage := func(file string, at int) {
+		t.Helper()
+		name := filepath.Join(dir, file)
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[at] ^= 1
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage("00000000000000000003.log", 200)
+	damage("00000000000000000027.snapshot", 20)
+	damage("partition.metadata", 3)
+	out, err = runLog(t, "verify", dir)
+	if err == nil || isUsage(err) || !strings.Contains(err.Error(), "3 problems in 1 directories") {
+		t.Fatalf("%s %v", out, err)
+	}
+	for _, want := range []string{"00000000000000000003.log: byte 156", "00000000000000000027.snapshot", "partition.metadata"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in %s", want, out)
+		}
+	}
+}
