@@ -192,8 +192,11 @@ func (p *producer) find(b record.Batch) (Verdict, bool) {
 
 func (p *producer) checkSequence(b record.Batch) error {
 	first := b.BaseSequence()
+	if p.epoch == noEpoch {
+		return nil
+	}
 	if b.ProducerEpoch() != p.epoch {
-		if first != 0 && p.epoch != noEpoch {
+		if first != 0 {
 			return fmt.Errorf("%w: producer %d begins epoch %d with %d, not 0 (current epoch %d)",
 				ErrOutOfOrderSequence, p.id, b.ProducerEpoch(), first, p.epoch)
 		}
@@ -205,7 +208,8 @@ func (p *producer) checkSequence(b record.Batch) error {
 	return nil
 }
 
-// noEpoch is the epoch of a producer of which no epoch is known.
+// noEpoch is the epoch of a producer of which no epoch is known: Kafka takes
+// any sequence after it.
 const noEpoch = -1
 
 func next(sequence int32) int32 {

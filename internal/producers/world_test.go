@@ -93,7 +93,7 @@ func (m *naive) check(b record.Batch) (Verdict, error) {
 	switch {
 	case b.ProducerEpoch() < epoch:
 		return Verdict{}, ErrInvalidEpoch
-	case b.ProducerEpoch() > epoch && epoch != -1 && b.BaseSequence() != 0, b.ProducerEpoch() == epoch && b.BaseSequence() != record.AddSequence(last, 1):
+	case epoch != -1 && (b.ProducerEpoch() > epoch && b.BaseSequence() != 0 || b.ProducerEpoch() == epoch && b.BaseSequence() != record.AddSequence(last, 1)):
 		return Verdict{}, ErrOutOfOrderSequence
 	case open != model.NoOffset && !b.IsTransactional():
 		return Verdict{}, ErrInvalidTxnState
