@@ -67,6 +67,7 @@ func commands() []*cobra.Command {
 		newProduceCmd(),
 		newConsumeCmd(),
 		newTailCmd(),
+		newLogCmd(),
 		newVersionCmd(),
 	}
 }
