@@ -3,7 +3,7 @@
 // A script (testdata/scripts/*.txt) is a list of requests, good and bad, for one fresh broker. Kafka's answers are recorded in
 // testdata/answers and compared field by field with ours; `go test ./differential -record` starts Kafka 4.4.0 and records
 // them anew. What varies from run to run is replaced by name before anything is compared: ids, ports and times, and nothing
-// else (normalise.go). What we do otherwise on purpose is one short list (differences.go).
+// else (normalise.go); the sentences that document configs are not recorded, for each side has its own. What we do otherwise on purpose is one short list (differences.go).
 //
 // # The language
 //

@@ -114,7 +114,8 @@ func unordered(message, field string) bool {
 		return true
 	}
 	switch message + field {
-	case "MetadataResponseTopics", "DeleteTopicsResponseResponses", "ProduceResponseResponses", "ProduceResponseTopicProduceResponsePartitionResponses":
+	case "MetadataResponseTopics", "DeleteTopicsResponseResponses", "ProduceResponseResponses", "ProduceResponseTopicProduceResponsePartitionResponses",
+		"ListOffsetsResponseTopics", "ListOffsetsResponseListOffsetsTopicResponsePartitions":
 		return true
 	}
 	return false
@@ -122,9 +123,16 @@ func unordered(message, field string) bool {
 
 func sortByName(list []any) {
 	slices.SortFunc(list, func(a, b any) int {
-		x, y := a.(map[string]any), b.(map[string]any)
-		return strings.Compare(fmt.Sprint(x["Name"], x["TopicID"], x["Index"]), fmt.Sprint(y["Name"], y["TopicID"], y["Index"]))
+		return strings.Compare(sortKey(a), sortKey(b))
 	})
+}
+
+// sortKey is what an element of an unordered list is called: a config or topic by name or id, a partition by its number.
+func sortKey(element any) string {
+	m := element.(map[string]any)
+	index, _ := m["Index"].(float64) // absent is zero
+	partition, _ := m["PartitionIndex"].(float64)
+	return fmt.Sprintf("%v %v %011.0f %011.0f", m["Name"], m["TopicID"], index, partition)
 }
 
 func (n *names) uuid(name string, id model.UUID) any {
@@ -173,6 +181,10 @@ func (n *names) text(name, s string) any {
 	switch name {
 	case "ClusterID":
 		return n.id("cluster", s)
+	case "Documentation": // what a key is for is told in everyone's own words; whether it is told at all is compared
+		if s != "" {
+			return "<text>"
+		}
 	case "ErrorMessage", "BatchIndexErrorMessage":
 		for key, symbol := range n.ids {
 			if kind, id, _ := strings.Cut(key, " "); kind == "topic" {
