@@ -60,7 +60,7 @@ func (l *Log) cutPoint(s *segment, to model.Offset) (pos int64, end model.Offset
 		return 0, 0, err
 	}
 	defer h.release()
-	r := reading{segment: s, base: s.base, size: s.size, offsets: s.offsets}
+	r := reading{segment: s, base: s.base, size: s.size, offsets: s.offsets, generation: l.mu.generation}
 	sc := newScanner(h, l.lastBefore(&r, to, s.size), s.size)
 	defer sc.close()
 	end = s.base

@@ -15,8 +15,12 @@ import (
 const (
 	offsetWidth = 8  // int32 offset - base, int32 position.
 	timeWidth   = 12 // int64 timestamp, int32 offset - base.
-	// indexBlock is how much of an index is read or written at once.
+	// indexBlock is how much of an index is written at once.
 	indexBlock = 4096
+	// hotBlock is how much of it is read at once and remembered: 2048 entries
+	// stand for at least 8 MiB of batches, so that a reader of 1 MiB views reads the
+	// index once in eight.
+	hotBlock = 2048 * offsetWidth
 )
 
 // sparse is a sorted file of fixed-size entries of which the newest may still
@@ -38,6 +42,10 @@ type sparse struct {
 	floorKnown bool
 	// tail is the encoded entries behind those in the file.
 	tail []byte
+	// hot is the block that was read last, beginning at entry hotFrom; never
+	// changed, only replaced.
+	hot     []byte
+	hotFrom int
 	// dirty says that the file was written and not synced.
 	dirty bool
 }
@@ -50,7 +58,7 @@ func (x *sparse) bytes() int { return x.count() * x.width }
 // the file, and whatever an earlier owner did to it, is not durable.
 func (x *sparse) reset(n int) {
 	x.inFile, x.unknown, x.untrimmed, x.dirty = n, false, true, true
-	x.tail = nil
+	x.tail, x.hot = nil, nil
 	x.floorKnown = false
 }
 
@@ -196,6 +204,9 @@ func (x *sparse) search(fsys vfs.FS, floor *[timeWidth]byte, after func(entry []
 	if x.inFile == 0 {
 		return 0, nil
 	}
+	if n, ok := x.searchHot(floor, after); ok {
+		return n, nil
+	}
 	f, err := fsys.Open(x.path)
 	if err != nil {
 		return 0, err
@@ -207,7 +218,7 @@ func (x *sparse) search(fsys vfs.FS, floor *[timeWidth]byte, after func(entry []
 func (x *sparse) searchFile(f vfs.File, floor *[timeWidth]byte, after func(entry []byte) bool) (int, error) {
 	var e [timeWidth]byte
 	lo, hi := 0, x.inFile // The answer lies in [lo, hi].
-	for (hi-lo)*x.width > indexBlock {
+	for (hi-lo)*x.width > hotBlock {
 		mid := (lo + hi) / 2
 		if _, err := f.ReadAt(e[:x.width], int64(mid*x.width)); err != nil {
 			return 0, fmt.Errorf("commitlog: %s: %w", x.path, noEOF(err))
@@ -219,15 +230,33 @@ func (x *sparse) searchFile(f vfs.File, floor *[timeWidth]byte, after func(entry
 		}
 	}
 	from := max(lo-1, 0) // With the entry before, which may be the floor.
-	buf := make([]byte, (hi-from)*x.width)
+	to := max(hi, min(x.inFile, from+hotBlock/x.width))
+	buf := make([]byte, (to-from)*x.width)
 	if n, err := f.ReadAt(buf, int64(from*x.width)); n < len(buf) {
 		return 0, fmt.Errorf("commitlog: %s: %w", x.path, noEOF(err))
 	}
+	x.hot, x.hotFrom = buf, from
 	i := searchBlock(buf, x.width, after)
 	if i > 0 {
 		copy(floor[:], buf[(i-1)*x.width:i*x.width])
 	}
 	return from + i, nil
+}
+
+// searchHot searches the block that was read last, if the answer lies in it.
+// The caller has looked into the tail: the answer is not there.
+func (x *sparse) searchHot(floor *[timeWidth]byte, after func(entry []byte) bool) (int, bool) {
+	n := len(x.hot) / x.width
+	if n == 0 || after(x.hot[:x.width]) {
+		return 0, false
+	}
+	last := x.hot[(n-1)*x.width:]
+	if !after(last) && x.hotFrom+n != x.inFile {
+		return 0, false
+	}
+	i := searchBlock(x.hot, x.width, after)
+	copy(floor[:], x.hot[(i-1)*x.width:i*x.width])
+	return x.hotFrom + i, true
 }
 
 func searchBlock(b []byte, width int, after func([]byte) bool) int {
@@ -255,6 +284,7 @@ func (x *sparse) truncate(n int) {
 		return
 	}
 	x.untrimmed = true
+	x.hot = nil
 	if n > x.inFile {
 		// A new slice: readers may hold the old one.
 		x.tail = append([]byte(nil), x.tail[:(n-x.inFile)*x.width]...)

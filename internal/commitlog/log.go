@@ -465,6 +465,7 @@ func (l *Log) Idle() {
 		if !s.used {
 			s.closeLocked()
 			s.aborted, s.txnsKnown = nil, false
+			s.offsets.hot = nil
 		}
 		s.used = false
 	}

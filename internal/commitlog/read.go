@@ -196,14 +196,29 @@ func (l *Log) lookup(r *reading, after func(e []byte) bool) int64 {
 		l.mu.Unlock()
 	}
 	var e [timeWidth]byte
+	hot := r.offsets.hotFrom
+	had := r.offsets.hot != nil
 	n, err := r.offsets.search(l.fs, &e, after)
 	if err != nil || n == 0 {
 		return 0
+	}
+	if r.offsets.hot != nil && (!had || r.offsets.hotFrom != hot) {
+		l.keepHot(r)
 	}
 	if _, pos := entryOffset(e[:]); int64(pos) < r.size {
 		return int64(pos)
 	}
 	return 0
+}
+
+// keepHot remembers a block of an index for the next reader, unless a
+// truncation came between.
+func (l *Log) keepHot(r *reading) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.generation == r.generation {
+		r.segment.offsets.hot, r.segment.offsets.hotFrom = r.offsets.hot, r.offsets.hotFrom
+	}
 }
 
 // loadIndex asks the file of an index, once, how much it holds. Callers need

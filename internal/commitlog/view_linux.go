@@ -11,7 +11,7 @@ import (
 
 // sendfileMin is the size from which sendfile costs less than read and write:
 // see BenchmarkView.
-const sendfileMin = 16 << 10
+const sendfileMin = 32 << 10
 
 // sendTo sends the view from the page cache if it can; done says so. It never
 // uses TCPConn.ReadFrom: Go would send from the file's own position, which all
@@ -20,6 +20,10 @@ func (v View) sendTo(w io.Writer) (sent int64, done bool, err error) {
 	if v.size < sendfileMin {
 		return 0, false, nil
 	}
+	return v.sendFile(w)
+}
+
+func (v View) sendFile(w io.Writer) (sent int64, done bool, err error) {
 	switch w.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
