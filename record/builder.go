@@ -192,7 +192,7 @@ func Recompress(b Batch, c Codec, level int, scratch []byte) (Batch, error) {
 // renumber returns the records with offset deltas 0, 1, 2 …: payload itself if
 // they are that already.
 func (b Batch) renumber(payload []byte) ([]byte, error) {
-	w := walk{count: b.Count(), low: math.MinInt64, high: math.MaxInt64}
+	w := walk{count: b.Count(), low: math.MinInt64, high: math.MaxInt64, maxRecord: math.MaxInt}
 	if err := w.records(payload, nil); err != nil {
 		return nil, err
 	}

@@ -91,8 +91,10 @@ type CheckOptions struct {
 	// MaxBytes bounds the batch, header included; 0 means any
 	// (max.message.bytes).
 	MaxBytes int
-	// MaxDecompressed bounds the unpacked records; 0 means
-	// DefaultMaxDecompressed.
+	// MaxDecompressed bounds each record of a compressed batch, in bytes; 0
+	// means any (max.decompressed.message.bytes, which despite its name is not
+	// about the batch). The batch as a whole is bounded by
+	// DefaultMaxDecompressed, always.
 	MaxDecompressed int
 }
 
@@ -185,7 +187,7 @@ func (o *CheckOptions) window() (low, high int64) {
 func claimed(b Batch, o *CheckOptions) error {
 	e := &Error{Kind: InvalidTimestamp, Shown: true, Message: messageTimestamps}
 	i := int32(0)
-	for r, err := range b.Records(o.MaxDecompressed) {
+	for r, err := range b.Records(0) {
 		switch {
 		case errors.As(err, new(*Error)):
 			return err

@@ -66,6 +66,30 @@ func TestCheckRewrites(t *testing.T) {
 	f("claimed append time", claim, record.CheckOptions{}, record.Info{MaxTimestamp: 300, MaxTimestampDelta: 0, Rewritten: true}, false)
 }
 
+// As in Kafka 4.4.0, max.decompressed.message.bytes bounds each record of a
+// compressed batch, not the batch, and not what is uncompressed.
+func TestCheckMaxDecompressed(t *testing.T) {
+	f := func(c record.Codec, n, value, want int) {
+		t.Helper()
+		var rs []record.Record
+		for i := range n {
+			rs = append(rs, record.Record{Offset: model.Offset(i), Value: make([]byte, value)})
+		}
+		_, err := record.Check(build(t, record.BuilderOptions{Codec: c}, rs...), record.CheckOptions{MaxDecompressed: 1000})
+		if got := kafkaCode(err); got != want {
+			t.Errorf("%s: %d records of %d bytes: code %d, want %d: %v", c, n, value, got, want, err)
+		}
+	}
+	f(record.None, 1, 1500, 0)
+	f(record.None, 20, 100, 0)
+	for c := record.Gzip; c <= record.Zstd; c++ {
+		f(c, 20, 100, 0)
+		f(c, 1, 993, 0)
+		f(c, 1, 995, 87)
+		f(c, 1, 1500, 87)
+	}
+}
+
 // A million bad records are not answered by a million texts.
 func TestCheckBoundsRecordErrors(t *testing.T) {
 	b := record.NewBuilder(record.BuilderOptions{})

@@ -17,6 +17,7 @@ type walk struct {
 	keys      bool // records must have keys
 	claimed   bool // claim is the timestamp of every record
 	claim     int64
+	maxRecord int // bytes of a record
 
 	max      int64 // greatest timestamp, NoTimestamp if there is no record
 	maxDelta int32 // offset delta of the first record that has it
@@ -31,13 +32,17 @@ const messageTimestamps = "One or more records have been rejected due to invalid
 // batch unpacks the batch if need be and walks it.
 func (w *walk) batch(b Batch, o *CheckOptions) error {
 	data := b.Payload()
+	w.maxRecord = math.MaxInt
 	if c := b.Codec(); c != None {
-		buf, err := Decompress(c, data, o.MaxDecompressed)
+		buf, err := Decompress(c, data, DefaultMaxDecompressed)
 		if err != nil {
 			return unpackError(err)
 		}
 		defer buf.Release()
 		data = buf.Bytes()
+		if o.MaxDecompressed > 0 {
+			w.maxRecord = o.MaxDecompressed
+		}
 	}
 	w.size = len(data)
 	if err := w.records(data, o); err != nil {
@@ -71,6 +76,11 @@ func (w *walk) records(data []byte, o *CheckOptions) error {
 		if !ok {
 			var err error
 			if e, err = examine(data, p); err != nil {
+				return err
+			}
+		}
+		if e.end-p > w.maxRecord {
+			if err := w.checkSize(data, p); err != nil {
 				return err
 			}
 		}
@@ -180,6 +190,16 @@ func skip(body []byte, p int) (n int32, next int) {
 		return n, invalid
 	}
 	return n, p + max(0, int(n))
+}
+
+// checkSize looks at a record that may be too large: its size counts what comes
+// after the size.
+func (w *walk) checkSize(data []byte, p int) error {
+	u, _ := uvarint(data, p)
+	if size := int(unzigzag(u)); size > w.maxRecord {
+		return refuse(InvalidRecord, "Invalid record size: %d exceeds the configured maximum record size of %d.", size, w.maxRecord)
+	}
+	return nil
 }
 
 // skipHeaders returns the position after n headers, or invalid.
