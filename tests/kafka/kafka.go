@@ -174,6 +174,15 @@ func (b *Broker) Stop() error {
 	}
 }
 
+// Kill ends the broker as kill -9 does and waits for it.
+func (b *Broker) Kill() error {
+	if err := b.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("kafka: kill: %w", err)
+	}
+	b.done <- <-b.done
+	return nil
+}
+
 // FreePort finds a port of 127.0.0.1 that nobody listens on. Somebody may take it before it is used.
 func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
