@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -287,4 +288,27 @@ func costs(t *testing.T, name string, most uint64, f func()) {
 	if n := after.TotalAlloc - before.TotalAlloc; n > most {
 		t.Errorf("%s: allocated %d bytes, at most %d allowed", name, n, most)
 	}
+}
+
+// Many bombs at once wait for each other, none is lost, and the slots come back.
+func TestBombsTakeTurns(t *testing.T) {
+	big, err := record.Compress(record.Zstd, 1, nil, make([]byte, 20<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			limit := 32 << 20
+			if i%2 == 1 {
+				limit = 16 << 20
+			}
+			buf, err := record.Decompress(record.Zstd, big, limit)
+			if (err != nil) != (i%2 == 1) {
+				t.Errorf("limit %d: %v", limit, err)
+			}
+			buf.Release()
+		})
+	}
+	all.Wait()
 }

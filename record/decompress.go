@@ -35,18 +35,34 @@ const (
 	// maxPooled is the largest buffer that goes back to the pool: one hostile
 	// batch must not pin its decompressed size for the life of the process.
 	maxPooled = 8 << 20
+	// maxBig is how many buffers above maxPooled may be in use at once; who
+	// wants another waits. It bounds what bombs on many connections cost to a
+	// few hundred megabytes; honest batches are far smaller.
+	maxBig = 2
 )
 
 // Buffer holds what [Decompress] found, in memory that is used again after
 // Release.
-type Buffer struct{ b []byte }
+type Buffer struct {
+	b   []byte
+	big bool // holds a slot of bigSlots
+}
+
+// bigSlots are maxBig slots. A goroutine holds one at most, and waits for
+// nothing else while it does.
+var bigSlots = make(chan struct{}, maxBig)
 
 // Bytes are the decompressed records. They must not be used after Release.
 func (b *Buffer) Bytes() []byte { return b.b }
 
 // Release gives the memory back. It may be called once, and on nil.
 func (b *Buffer) Release() {
-	if b == nil || cap(b.b) > maxPooled {
+	switch {
+	case b == nil:
+		return
+	case b.big:
+		b.b, b.big = nil, false
+		<-bigSlots
 		return
 	}
 	b.b = b.b[:0]
@@ -62,10 +78,19 @@ func (b *Buffer) grow(limit int) error {
 	if size <= cap(b.b) {
 		return nil // A pooled buffer may be larger than the limit.
 	}
+	b.resize(size)
+	return nil
+}
+
+// resize moves what b holds to new memory of that size.
+func (b *Buffer) resize(size int) {
+	if size > maxPooled && !b.big {
+		bigSlots <- struct{}{}
+		b.big = true
+	}
 	grown := make([]byte, len(b.b), size)
 	copy(grown, b.b)
 	b.b = grown
-	return nil
 }
 
 // pools keeps coders and buffers between batches: making a zstd decoder costs
@@ -110,6 +135,9 @@ func decompress(c Codec, buf *Buffer, src []byte, limit int) (err error) {
 	case None:
 		if len(src) > limit {
 			return ErrTooBig
+		}
+		if cap(buf.b) < len(src) {
+			buf.resize(len(src))
 		}
 		buf.b = append(buf.b, src...)
 		return nil
@@ -313,7 +341,7 @@ func unzstd(buf *Buffer, src []byte, limit int) error {
 	for {
 		want = min(want, limit)
 		if cap(buf.b) < want {
-			buf.b = make([]byte, 0, want)
+			buf.resize(want)
 		}
 		room := buf.b[:0:min(cap(buf.b), limit)]
 		out, err := z.DecodeAll(src, room)
