@@ -38,7 +38,7 @@ type Dir struct {
 // vfs.ErrLocked if another process has it, ErrIdentity if it belongs to another
 // node or cluster.
 func Open(fs vfs.FS, path string, want Identity, random io.Reader) (*Dir, error) {
-	if err := fs.MkdirAll(path); err != nil {
+	if err := makeDir(fs, path); err != nil {
 		return nil, fmt.Errorf("datadir: %w", err)
 	}
 	lock, err := fs.Lock(filepath.Join(path, LockFile))
@@ -53,6 +53,27 @@ func Open(fs vfs.FS, path string, want Identity, random io.Reader) (*Dir, error)
 	// A disk that is full already has no room for a reserve; Restore tries again.
 	d.reserve.spent = d.makeReserve() != nil
 	return d, nil
+}
+
+// makeDir makes the directory, and the names on the way to it durable: what is
+// promised in it must not hang on a name that a power cut takes.
+func makeDir(fs vfs.FS, path string) error {
+	var missing []string
+	for p := path; ; p = filepath.Dir(p) {
+		if _, err := fs.Stat(p); err == nil || p == filepath.Dir(p) {
+			break
+		}
+		missing = append(missing, p)
+	}
+	if err := fs.MkdirAll(path); err != nil {
+		return err
+	}
+	for _, p := range missing {
+		if err := fs.SyncDir(filepath.Dir(p)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Path is the directory.
@@ -174,9 +195,14 @@ func (d *Dir) writeTopicID(dir string, id model.TopicID, sync bool) error {
 	return errors.Join(err, f.Close())
 }
 
-// SyncAll makes everything on the file system durable, for those who made many
-// logs without syncing each.
-func (d *Dir) SyncAll() error { return d.fs.SyncFS(d.path) }
+// SyncAll makes everything on the file system durable, for those who made or
+// wrote many logs without syncing each.
+func (d *Dir) SyncAll() error {
+	if lock, ok := d.lock.(interface{ SyncFS() error }); ok {
+		return lock.SyncFS()
+	}
+	return d.fs.SyncFS(d.path)
+}
 
 // SyncNames makes the names in the data directory durable.
 func (d *Dir) SyncNames() error {

@@ -113,6 +113,12 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 	id, known, err := d.dir.TopicID(l.Name)
 	t := ours[l.Partition]
 	switch {
+	case err != nil && t != nil && !d.wasMade(t.Partitions[l.Partition.Index].Created):
+		// The power failed while it was being made: it never held a record.
+		log.Warn("directory half made, made anew", "dir", d.dir.LogPath(l.Name), "err", err)
+		if name, err := d.dir.RetireLog(l.Partition, datadir.Deleted, d.owner.opts.Random); err == nil {
+			d.forgetLater(name)
+		}
 	case err != nil:
 		log.Error("directory unreadable", "dir", d.dir.LogPath(l.Name), "err", err)
 		if t != nil {
@@ -130,26 +136,29 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 	}
 }
 
-// syncRecovered makes durable what recovery found, and tells the logs so: from
-// then on it may be committed.
+// syncRecovered makes durable what recovery found, and tells the partitions so:
+// from then on it is committed.
 func (d *disk) syncRecovered() error {
-	var logs []*commitlog.Log
+	var found []*replica
 	d.each(func(x *replica) {
 		if l := x.Log(); l.SyncedEnd() < l.End() {
-			logs = append(logs, l)
+			found = append(found, x)
 		}
 	})
-	if len(logs) >= manyDirty {
+	if len(found) >= manyDirty {
 		// Then the sync of each finds nothing left to do.
 		if err := d.dir.SyncAll(); err != nil {
 			return err
 		}
 	}
-	var errs []error
-	for _, l := range logs {
-		errs = append(errs, l.Sync())
+	for _, x := range found {
+		s, err := x.BeginSync()
+		if err != nil {
+			return err
+		}
+		x.Synced(s, s.Flush())
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (d *disk) each(do func(*replica)) {
