@@ -437,11 +437,14 @@ func (w *world) reopen() {
 // replay does what the owner of producer state does: from the newest good
 // snapshot, or from RecoveredFrom, on it notes the aborted transactions again.
 func (w *world) replay() {
-	at := w.l.RecoveredFrom()
-	if at > w.l.Start() && w.snapshotAt(at) != nil {
-		w.fatalf("recovered from %d, but there were producers", at)
+	at := w.l.Start()
+	if o, ok := w.l.EmptyUntil(); ok {
+		if w.snapshotAt(o) != nil {
+			w.fatalf("empty until %d, but there were producers", o)
+		}
+		at = o
 	}
-	for below := w.l.End(); ; {
+	for below := w.l.RecoveredFrom(); ; {
 		o, b, ok, err := w.l.LatestSnapshot(below)
 		if !w.alive(err, "snapshot") {
 			return
@@ -450,6 +453,9 @@ func (w *world) replay() {
 			break
 		}
 		if len(b) == 16 && binary.BigEndian.Uint32(b[12:]) == crc32.Checksum(b[:12], castagnoli) && binary.BigEndian.Uint64(b) == uint64(o) {
+			if !bytes.Equal(b, w.snapshotAt(o)) {
+				w.fatalf("snapshot at %d is of another history", o)
+			}
 			at = o
 			break
 		}

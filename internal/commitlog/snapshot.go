@@ -44,18 +44,23 @@ func (l *Log) LatestSnapshot(notAfter model.Offset) (at model.Offset, b []byte, 
 	return 0, nil, false, nil
 }
 
-// RecoveredFrom is the least offset from which producer state can be replayed
-// without a snapshot: if it was empty at the last mark, the mark's offset, else the
-// start of the log. A snapshot above it saves replaying; without one above it,
-// replay from here with empty state.
+// RecoveredFrom is the end of what Open could trust. Producer state comes from
+// the newest snapshot at or below it, or from EmptyUntil, or from the start of
+// the log, and from there on by replaying batches, which also brings back the
+// aborted transactions above it.
 func (l *Log) RecoveredFrom() model.Offset {
 	l.append.Lock()
 	defer l.append.Unlock()
+	return max(l.vouched, l.Start())
+}
+
+// EmptyUntil returns the offset of the last mark if producer state was empty
+// there: then no snapshot is needed, and nothing below to replay.
+func (l *Log) EmptyUntil() (at model.Offset, ok bool) {
+	l.append.Lock()
+	defer l.append.Unlock()
 	m := l.mark
-	if !m.IsZero() && !m.Producers && m.Offset <= l.End() {
-		return max(m.Offset, l.Start())
-	}
-	return l.Start()
+	return m.Offset, !m.IsZero() && !m.Producers && m.Offset >= l.Start() && m.Offset <= l.End()
 }
 
 func (l *Log) snapshots() ([]model.Offset, error) {

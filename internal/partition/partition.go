@@ -95,7 +95,7 @@ func Open(o Options) (*Partition, error) {
 	p.mu.producers = producers.New(producers.Options{})
 	o.Log.SegmentBytes, o.Log.SegmentAge = o.Config.SegmentBytes, o.Config.SegmentAge
 	o.Log.IndexInterval, o.Log.MaxIndexBytes = int(o.Config.IndexInterval), int(o.Config.IndexBytes)
-	o.Log.Snapshot = func() []byte { return p.mu.producers.Snapshot(nil) }
+	o.Log.Snapshot = p.snapshotLocked
 	log, err := commitlog.Open(o.FS, o.Dir, o.Log)
 	if err != nil {
 		return nil, fmt.Errorf("partition: open %s: %w", o.ID, err)
@@ -119,6 +119,10 @@ func (p *Partition) replay() error {
 	}
 	// A snapshot that cannot be read costs a longer replay.
 	if ok && p.mu.producers.Load(snapshot) == nil {
+		from = at
+	}
+	if at, ok := p.log.EmptyUntil(); ok && at >= from {
+		p.mu.producers = producers.New(producers.Options{})
 		from = at
 	}
 	if from >= p.log.End() {
@@ -232,7 +236,16 @@ func (p *Partition) Epoch() (model.Epoch, model.NodeID) {
 func (p *Partition) BeginMark() (*commitlog.Marking, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.log.BeginMark(p.mu.producers.Snapshot(nil))
+	return p.log.BeginMark(p.snapshotLocked())
+}
+
+// snapshotLocked is nil when there are no producers, which saves a file and its
+// syncs.
+func (p *Partition) snapshotLocked() []byte {
+	if p.mu.producers.Len() == 0 {
+		return nil
+	}
+	return p.mu.producers.Snapshot(nil)
 }
 
 // Retain deletes what the topic's retention gives up, never above the commit

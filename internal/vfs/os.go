@@ -92,7 +92,7 @@ func (OS) Lock(name string) (io.Closer, error) {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
 	err = ignoringEINTR(func() error { return unix.FcntlFlock(f.Fd(), setLock, &lk) })
 	if err == nil {
-		return f, nil
+		return osLock{f}, nil
 	}
 	f.Close()
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
@@ -100,6 +100,9 @@ func (OS) Lock(name string) (io.Closer, error) {
 	}
 	return nil, &os.PathError{Op: "lock", Path: name, Err: err}
 }
+
+// osLock is the open lock file.
+type osLock struct{ *os.File }
 
 // Free implements FS.
 func (OS) Free(name string) (free, total int64, err error) {

@@ -17,11 +17,20 @@ func (OS) SyncFS(name string) error {
 		return err
 	}
 	defer f.Close()
+	return syncfs(f)
+}
+
+func syncfs(f *os.File) error {
 	if err := ignoringEINTR(func() error { return unix.Syncfs(int(f.Fd())) }); err != nil {
-		return &os.PathError{Op: "syncfs", Path: name, Err: err}
+		return &os.PathError{Op: "syncfs", Path: f.Name(), Err: err}
 	}
 	return nil
 }
+
+// SyncFS syncs the file system that the lock file is on. A descriptor that
+// stays open learns of every write error since its last SyncFS; one that is
+// opened for the purpose would miss those that somebody else was told of.
+func (l osLock) SyncFS() error { return syncfs(l.File) }
 
 func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 

@@ -40,7 +40,8 @@ type FS interface {
 	SyncFS(name string) error
 	// Lock takes an exclusive advisory lock on a file, which is made if needed,
 	// and excludes other processes, a Kafka broker among them, until closed. It
-	// does not wait: ErrLocked.
+	// does not wait: ErrLocked. What it returns may have a method SyncFS of its
+	// own, which then is the better one: it misses no write error.
 	Lock(name string) (io.Closer, error)
 	// Free is the space for unprivileged users on the file system that holds
 	// name, and the size of that file system, in bytes.
