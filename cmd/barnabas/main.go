@@ -51,6 +51,8 @@ func newRootCmd() *cobra.Command {
 
 Exit codes: 0 done; 1 failed (unreachable, refused, not found); 2 wrong usage;
 130 interrupted.`,
+		Args:          args(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -65,3 +65,28 @@ func startBroker(env *testscript.Env) string {
 	t.Fatalf("the broker did not become ready:\n%s", seen.String())
 	return ""
 }
+
+// The exit codes are part of the interface.
+func TestExitCodes(t *testing.T) {
+	f := func(want int, args ...string) {
+		t.Helper()
+		path, err := exec.LookPath("barnabas")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(path, args...)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("%q: exit code %d, want %d\n%s", args, got, want, out)
+		}
+	}
+	f(0)
+	f(0, "version")
+	f(0, "topic", "--help")
+	f(2, "nonsense")
+	f(2, "topic", "nonsense")
+	f(2, "topic", "create")
+	f(2, "consume", "letters", "--nonsense")
+	f(2, "produce", "letters", "--acks", "2")
+	f(1, "topic", "list", "--brokers", "127.0.0.1:1")
+}
