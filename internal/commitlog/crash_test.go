@@ -518,10 +518,6 @@ func (w *world) recovered() {
 	if p.truncate >= 0 {
 		lowest = min(lowest, w.floorBatch(p.truncate)) // Cut at a batch, perhaps below the start.
 	}
-	if start == end && start == lowest && end >= least {
-		// The start was kept, the records below it were not.
-		w.batches = slices.DeleteFunc(w.batches, func(m modelBatch) bool { return true })
-	}
 	if end < least || end > w.end {
 		w.fatalf("recovered end %d, at least %d", end, least)
 	}
