@@ -78,7 +78,7 @@ func (l *Log) cutSegments(gone int, s *segment, pos int64, end model.Offset) err
 	l.mu.generation++
 	l.mu.places.forget()
 	l.mu.end = end
-	l.mu.start = min(l.mu.start, end)
+	l.mu.start, l.mu.synced = min(l.mu.start, end), min(l.mu.synced, end)
 	shrunk := pos < s.size
 	s.size = pos
 	l.mu.Unlock()

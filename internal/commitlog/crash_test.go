@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +21,7 @@ import (
 )
 
 var (
-	crashSeeds = flag.Uint64("crash.seeds", 3000, "worlds of TestCrash")
+	crashSeeds = flag.Uint64("crash.seeds", 3000, "worlds of TestCrash, times $BARNABAS_WORLDS")
 	crashSeed  = flag.Uint64("crash.seed", 0, "run only this world, with a trace")
 )
 
@@ -632,7 +634,11 @@ func TestCrash(t *testing.T) {
 		runWorld(t, *crashSeed, true)
 		return
 	}
-	for seed := uint64(1); seed <= *crashSeeds; seed++ {
+	worlds := *crashSeeds
+	if times, err := strconv.ParseUint(os.Getenv("BARNABAS_WORLDS"), 10, 16); err == nil {
+		worlds *= times
+	}
+	for seed := uint64(1); seed <= worlds; seed++ {
 		ok := t.Run("", func(t *testing.T) {
 			defer func() {
 				if t.Failed() {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/invariant"
 	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/record"
@@ -266,6 +267,7 @@ func (l *Log) undoWrite(h *handle, s *segment, n int, err error) error {
 func (l *Log) publish(s *segment, b []byte, in incoming) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	invariant.Must(in.first >= l.mu.end && in.end > in.first, "append not behind the end")
 	l.mu.places.add(place{in.first, s.base, s.size})
 	for rest := b; len(rest) > 0; {
 		batch, tail, err := record.Next(rest)

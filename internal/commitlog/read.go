@@ -68,8 +68,10 @@ func (l *Log) noteReading(at, from, limit model.Offset) (r reading, ok bool, err
 	}
 	i := l.segmentIndexLocked(at)
 	s := l.mu.segments[i]
-	r = reading{segment: s, base: s.base, size: s.size, end: l.mu.end, offsets: s.offsets, start: -1, stop: -1,
-		generation: l.mu.generation, last: i == len(l.mu.segments)-1}
+	r = reading{
+		segment: s, base: s.base, size: s.size, end: l.mu.end, offsets: s.offsets, start: -1, stop: -1,
+		generation: l.mu.generation, last: i == len(l.mu.segments)-1,
+	}
 	if !r.last {
 		r.end = l.mu.segments[i+1].base
 	}

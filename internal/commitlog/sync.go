@@ -6,6 +6,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/barnabas-log/barnabas/internal/invariant"
 	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
 )
@@ -49,8 +50,10 @@ func (l *Log) BeginSync() (Syncing, error) {
 	if l.mu.err != nil {
 		return Syncing{}, l.mu.err
 	}
-	s := Syncing{l: l, end: l.mu.end, generation: l.mu.generation,
-		dir: l.mu.dirChanges > l.mu.dirSynced, dirSeq: l.mu.dirChanges}
+	s := Syncing{
+		l: l, end: l.mu.end, generation: l.mu.generation,
+		dir: l.mu.dirChanges > l.mu.dirSynced, dirSeq: l.mu.dirChanges,
+	}
 	for i := len(l.mu.segments) - 1; i >= 0; i-- {
 		seg := l.mu.segments[i]
 		if seg.synced == seg.size {
@@ -119,6 +122,7 @@ func (l *Log) FinishSync(s Syncing, err error) error {
 	}
 	s.each(func(t *syncTarget) { t.s.synced = max(t.s.synced, t.size) })
 	l.mu.synced = max(l.mu.synced, s.end)
+	invariant.Must(l.mu.synced <= l.mu.end, "synced beyond the end")
 	return nil
 }
 
@@ -141,7 +145,6 @@ type Marking struct {
 	snapshot []byte
 	sync     Syncing
 	indexes  []string
-	segments []*segment
 }
 
 // BeginMark notes the state that a mark is to describe. snapshot is the encoded
