@@ -70,6 +70,7 @@ func commands() []*cobra.Command {
 		newConsumeCmd(),
 		newTailCmd(),
 		newLogCmd(),
+		newBenchCmd(),
 		newVersionCmd(),
 	}
 }

@@ -162,4 +162,3 @@ func warnUnreachable(log *slog.Logger, cfg *config.Broker) {
 		}
 	}
 }
-
