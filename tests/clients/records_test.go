@@ -107,12 +107,24 @@ func oracle(t *testing.T, n *node.Node, opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
+// create makes a topic and waits until its partitions answer: Kafka says that
+// a topic is created before they do, and drops what comes with acks=0.
 func create(t *testing.T, n *node.Node, topic string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := kadm.NewClient(oracle(t, n)).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
+	admin := kadm.NewClient(oracle(t, n))
+	if _, err := admin.CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
 		t.Fatal(err)
+	}
+	for {
+		listed, err := admin.ListEndOffsets(ctx, topic)
+		if err == nil && listed.Error() == nil && len(listed[topic]) == partitions {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%s is not ready: %v, %v", topic, err, listed.Error())
+		}
 	}
 }
 

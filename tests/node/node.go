@@ -1,7 +1,8 @@
 // Package node runs the broker under test as its users do: the built binary,
 // as a process of its own, on a port of 127.0.0.1. With
 // BARNABAS_TEST_PEER=kafka it runs a real Apache Kafka in its place, which is
-// how the tests themselves are tested.
+// how the tests themselves are tested; BARNABAS_TEST_BINARY names a binary to
+// run instead of the one built from the tree.
 //
 // It must never know what the tests ask of the broker.
 package node
@@ -188,6 +189,10 @@ var binary struct {
 
 func built() (string, error) {
 	binary.once.Do(func() {
+		if file := os.Getenv("BARNABAS_TEST_BINARY"); file != "" {
+			binary.file = file
+			return
+		}
 		dir, err := os.MkdirTemp("", "barnabas-tests-")
 		if err != nil {
 			binary.err = err
@@ -206,7 +211,7 @@ func built() (string, error) {
 // Main runs a package's tests and removes the binary that they built.
 func Main(m *testing.M) {
 	code := m.Run()
-	if binary.file != "" {
+	if binary.file != "" && os.Getenv("BARNABAS_TEST_BINARY") == "" {
 		_ = os.RemoveAll(filepath.Dir(binary.file))
 	}
 	os.Exit(code)
