@@ -57,7 +57,7 @@ func (s *session) askedTopic(image *metadata.Image, r *wire.MetadataResponse, c 
 			x.Name = new("")
 		}
 	}
-	if t.Name == nil {
+	if t.Name == nil || t.TopicID != (model.TopicID{}) { // Java asks by id with an empty name.
 		if found := image.TopicByID(t.TopicID); found != nil {
 			s.topicMetadata(r, c, q, found)
 			return
