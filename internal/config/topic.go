@@ -25,7 +25,7 @@ type Topic struct {
 	Preallocate     bool
 
 	MaxMessageBytes      int64 // of a batch, header included
-	MaxDecompressedBytes int64 // of a batch's records
+	MaxDecompressedBytes int64 // of a record of a compressed batch
 	Compression          Compression
 	LogAppendTime        bool          // message.timestamp.type
 	TimestampBefore      time.Duration // message.timestamp.before.max.ms

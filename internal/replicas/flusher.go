@@ -7,8 +7,8 @@ import (
 	"github.com/barnabas-log/barnabas/internal/partition"
 )
 
-// manyDirty is from how many partitions on one syncfs of the whole file system
-// beats an fdatasync of each (docs/performance.md).
+// manyDirty is from how many logs on work that is done once, at start or for
+// marks, begins with one syncfs: then the sync of each finds nothing to do.
 const manyDirty = 8
 
 // flusher makes the appends of one disk durable. It takes all partitions that
@@ -20,7 +20,8 @@ type flusher struct {
 		sync.Mutex
 		dirty []*partition.Partition
 	}
-	wake chan struct{}
+	wake   chan struct{}
+	choice syncChoice
 	// Kept for the next group.
 	group []*partition.Partition
 	syncs []syncing
@@ -77,13 +78,18 @@ func (f *flusher) flush() {
 	}
 	clear(f.group)
 	began := f.disk.owner.opts.Now()
-	if len(f.syncs) >= manyDirty {
+	together := f.choice.together(len(f.syncs))
+	if together {
 		f.together()
 	} else {
 		f.oneByOne()
 	}
+	took := f.disk.owner.opts.Now().Sub(began)
+	if len(f.syncs) > 0 {
+		f.choice.took(together, len(f.syncs), took)
+	}
 	clear(f.syncs)
-	f.disk.owner.stats.flushed(f.disk.owner.opts.Now().Sub(began))
+	f.disk.owner.stats.flushed(took)
 }
 
 func (f *flusher) oneByOne() {
