@@ -62,6 +62,7 @@ type Address struct {
 // API answers requests. One serves all connections of a node.
 type API struct {
 	opts      Options
+	configs   *controller.Configs
 	sessions  *sessions
 	producers producerIDs
 	limit     *logLimit
@@ -70,7 +71,7 @@ type API struct {
 
 // New returns the API of a node.
 func New(o Options) *API {
-	a := &API{opts: o, limit: newLogLimit(o.Now)}
+	a := &API{opts: o, limit: newLogLimit(o.Now), configs: controller.NewConfigs(o.Config, o.Self)}
 	a.sessions = newSessions(o.Config.FetchSessions, o.Now)
 	return a
 }
@@ -160,11 +161,12 @@ var served = func() (table [128]*operation) {
 }()
 
 // Handle answers one request. What it cannot parse it answers as Kafka does:
-// by closing the connection.
+// by closing the connection. Bytes after the request are ignored, also as Kafka
+// does: some clients of old wrote them.
 func (s *session) Handle(frame []byte, a *listener.Answer) {
 	s.reader.Reset(frame)
 	h, err := wire.ReadRequestHeader(&s.reader)
-	if err != nil {
+	if err != nil && (h.Key != wire.ApiVersionsKey || h.Version >= 0 || !errors.Is(err, wire.ErrVersion)) {
 		s.malformed(a, h, err)
 		return
 	}
@@ -206,7 +208,7 @@ func answer[Q wire.Request](serve func(*session, *call, Q) wire.Response) func(*
 	return func(s *session, c *call) {
 		api, _ := wire.LookupAPI(c.Key)
 		q := api.NewRequest().(Q)
-		if err := wire.ReadExactly(&s.reader, q, c.Version); err != nil {
+		if err := q.ReadFrom(&s.reader, c.Version); err != nil {
 			s.malformed(c.a, c.RequestHeader, err)
 			return
 		}

@@ -23,7 +23,7 @@ func (s *session) serveApiVersions(c *call) {
 		return
 	}
 	q := wire.NewApiVersionsRequest()
-	if err := wire.ReadExactly(&s.reader, q, c.Version); err != nil {
+	if err := q.ReadFrom(&s.reader, c.Version); err != nil {
 		s.malformed(c.a, c.RequestHeader, err)
 		return
 	}
@@ -32,6 +32,10 @@ func (s *session) serveApiVersions(c *call) {
 
 func (s *session) apiVersions(c *call, q *wire.ApiVersionsRequest) wire.Response {
 	r := wire.NewApiVersionsResponse()
+	if refused := s.acquainted(c, q); refused != wire.None {
+		r.ErrorCode = int16(refused)
+		return r
+	}
 	for _, op := range operations() {
 		v := wire.Extend(&r.ApiKeys)
 		v.ApiKey, v.MinVersion, v.MaxVersion = int16(op.key), op.min, op.max
@@ -42,13 +46,21 @@ func (s *session) apiVersions(c *call, q *wire.ApiVersionsRequest) wire.Response
 	if c.Version >= 3 {
 		s.features(c, r)
 	}
-	switch {
-	case c.Version >= 3 && (!softwareName.MatchString(q.ClientSoftwareName) || !softwareName.MatchString(q.ClientSoftwareVersion)):
-		r.ErrorCode = int16(wire.InvalidRequest)
-	case c.Version >= 5:
-		r.ErrorCode = int16(s.expected(q))
-	}
 	return r
+}
+
+// acquainted checks what the client says of itself, and then of us.
+func (s *session) acquainted(c *call, q *wire.ApiVersionsRequest) wire.ErrorCode {
+	if c.Version < 3 {
+		return wire.None
+	}
+	if !softwareName.MatchString(q.ClientSoftwareName) || !softwareName.MatchString(q.ClientSoftwareVersion) {
+		return wire.InvalidRequest
+	}
+	if c.Version < 5 {
+		return wire.None
+	}
+	return s.expected(q)
 }
 
 // expected checks which broker the client believes to have reached (KIP-1242).

@@ -12,40 +12,69 @@ import (
 )
 
 // describeTopicPartitions pages through topics in the order of their names.
+// Those that do not exist come after those that do.
 func (s *session) describeTopicPartitions(_ *call, q *wire.DescribeTopicPartitionsRequest) wire.Response {
 	r := wire.NewDescribeTopicPartitionsResponse()
-	image := s.opts.Metadata.Image()
-	left := min(int(q.ResponsePartitionLimit), s.opts.Config.MaxPartitionsShown)
-	if q.Cursor != nil && q.Cursor.PartitionIndex < 0 || left <= 0 {
+	if refused := refusePages(q); refused != wire.None {
+		for i := range q.Topics {
+			x := wire.Extend(&r.Topics)
+			x.Name, x.ErrorCode = &q.Topics[i].Name, int16(refused)
+		}
 		return r
 	}
-	for _, name := range s.namesToDescribe(image, q) {
+	image := s.opts.Metadata.Image()
+	var missing []string
+	left := max(1, min(int(q.ResponsePartitionLimit), s.opts.Config.MaxPartitionsShown))
+	for _, name := range s.namesToDescribe(image, q, left) {
+		t := image.Topic(name)
+		if t == nil {
+			missing = append(missing, name)
+			continue
+		}
 		first := 0
 		if q.Cursor != nil && q.Cursor.TopicName == name {
 			first = int(q.Cursor.PartitionIndex)
 		}
-		t := image.Topic(name)
-		if t == nil {
-			s.describeMissing(r, name)
-			continue
-		}
-		if left == 0 {
-			r.NextCursor = &wire.DescribeTopicPartitionsResponseCursor{TopicName: name, PartitionIndex: int32(first)}
-			return r
-		}
 		end := min(len(t.Partitions), first+left)
-		left -= max(0, end-first)
-		s.describePartitions(r, t, first, end)
+		if left > 0 {
+			s.describePartitions(r, t, first, end)
+			left -= max(0, end-first)
+		} else {
+			end = first
+		}
 		if end < len(t.Partitions) {
 			r.NextCursor = &wire.DescribeTopicPartitionsResponseCursor{TopicName: name, PartitionIndex: int32(end)}
-			return r
+			break
 		}
+	}
+	for _, name := range missing {
+		x := wire.Extend(&r.Topics)
+		x.Name, x.ErrorCode, x.TopicAuthorizedOperations = &name, int16(wire.UnknownTopicOrPartition), topicOperations
 	}
 	return r
 }
 
-// namesToDescribe are those asked for, or all, from the cursor on.
-func (s *session) namesToDescribe(image *metadata.Image, q *wire.DescribeTopicPartitionsRequest) []string {
+// refusePages finds what makes Kafka refuse a request as a whole.
+func refusePages(q *wire.DescribeTopicPartitionsRequest) wire.ErrorCode {
+	named := false
+	for i := range q.Topics {
+		if controller.CheckName(q.Topics[i].Name) != nil {
+			return wire.UnknownServerError
+		}
+		named = named || q.Cursor != nil && q.Cursor.TopicName == q.Topics[i].Name
+	}
+	if q.Cursor != nil && (q.Cursor.PartitionIndex < 0 || len(q.Topics) > 0 && !named) {
+		return wire.InvalidRequest
+	}
+	return wire.None
+}
+
+// namesToDescribe are those asked for, or all, from the cursor on: of all, not
+// more than have a place, and the one that the next cursor points to.
+func (s *session) namesToDescribe(image *metadata.Image, q *wire.DescribeTopicPartitionsRequest, limit int) []string {
+	if q.Cursor != nil && q.Cursor.PartitionIndex < 0 {
+		return nil
+	}
 	from := ""
 	if q.Cursor != nil {
 		from = q.Cursor.TopicName
@@ -54,7 +83,8 @@ func (s *session) namesToDescribe(image *metadata.Image, q *wire.DescribeTopicPa
 	if len(q.Topics) == 0 {
 		image.Topics(from, func(t *metadata.Topic) bool {
 			names = append(names, t.Name)
-			return len(names) <= s.opts.Config.MaxPartitionsShown
+			// A cursor behind a topic's last partition shows it empty.
+			return len(names) <= limit+1
 		})
 		return names
 	}
@@ -65,14 +95,6 @@ func (s *session) namesToDescribe(image *metadata.Image, q *wire.DescribeTopicPa
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-func (s *session) describeMissing(r *wire.DescribeTopicPartitionsResponse, name string) {
-	x := wire.Extend(&r.Topics)
-	x.Name, x.ErrorCode = &name, int16(wire.UnknownTopicOrPartition)
-	if controller.CheckName(name) != nil {
-		x.ErrorCode = int16(wire.InvalidTopicException)
-	}
 }
 
 func (s *session) describePartitions(r *wire.DescribeTopicPartitionsResponse, t *metadata.Topic, first, end int) {
@@ -89,21 +111,30 @@ func (s *session) describePartitions(r *wire.DescribeTopicPartitionsResponse, t 
 	}
 }
 
+// maxDescribed bounds the configs of one answer: those of some 15,000 topics.
+// Each takes a stranger a few bytes to ask for and us some 200 to say, without
+// documentation.
+const maxDescribed = 1 << 19
+
 // describeConfigs shows every configuration with where its value comes from.
 func (s *session) describeConfigs(c *call, q *wire.DescribeConfigsRequest) wire.Response {
 	r := wire.NewDescribeConfigsResponse()
 	image := s.opts.Metadata.Image()
+	described := 0
 	for i := range q.Resources {
 		in := &q.Resources[i]
 		x := wire.Extend(&r.Results)
 		x.ResourceType, x.ResourceName = in.ResourceType, in.ResourceName
 		entries, err := s.configsOf(image, in)
+		if described += len(entries); described > maxDescribed {
+			err = &controller.Refusal{Why: controller.ErrPolicy, Message: "Too many resources in one request."}
+		}
 		if err != nil {
-			x.ErrorCode, x.ErrorMessage = s.codeOf(err, c), errorText(err)
+			x.ErrorCode, x.ErrorMessage = s.codeOf(err, c), message(err)
 			continue
 		}
 		for j := range entries {
-			if in.ConfigurationKeys == nil || slices.Contains(in.ConfigurationKeys, entries[j].Name) {
+			if len(in.ConfigurationKeys) == 0 || slices.Contains(in.ConfigurationKeys, entries[j].Name) {
 				describeConfig(q, &entries[j], wire.Extend(&x.Configs))
 			}
 		}
@@ -114,29 +145,38 @@ func (s *session) describeConfigs(c *call, q *wire.DescribeConfigsRequest) wire.
 func (s *session) configsOf(image *metadata.Image, in *wire.DescribeConfigsRequestDescribeConfigsResource) ([]config.Entry, error) {
 	switch metadata.ResourceType(in.ResourceType) {
 	case metadata.ResourceTopic:
-		if err := controller.CheckName(in.ResourceName); err != nil {
-			return nil, err
-		}
-		if image.Topic(in.ResourceName) == nil {
-			return nil, wire.UnknownTopicOrPartition
-		}
-		return config.DescribeTopic(s.opts.Config, image.Config(metadata.Resource{Type: metadata.ResourceTopic, Name: in.ResourceName})), nil
+		return s.topicConfigs(image, in.ResourceName)
 	case metadata.ResourceBroker:
-		if in.ResourceName == "" {
-			return config.DescribeClusterDefaults(s.opts.Config), nil
-		}
-		id, err := strconv.Atoi(in.ResourceName)
-		if err != nil {
-			return nil, invalidRequest("Broker id must be an integer, but it is: %s", in.ResourceName)
-		}
-		if id != int(s.opts.Self) {
-			return nil, invalidRequest("Unexpected broker id, expected %d or empty string, but received %s", s.opts.Self, in.ResourceName)
-		}
-		return config.DescribeBroker(s.opts.Config), nil
+		return s.brokerConfigs(image, in.ResourceName)
 	case metadata.ResourceBrokerLogger, metadata.ResourceClientMetrics, metadata.ResourceGroup:
 		return nil, &controller.Refusal{Why: wire.UnsupportedVersion, Message: "This resource has no configuration here yet."}
 	}
-	return nil, invalidRequest("Unsupported resource type: %d", in.ResourceType)
+	return nil, invalidRequest("%s", wire.InvalidRequest.Message())
+}
+
+func (s *session) topicConfigs(image *metadata.Image, name string) ([]config.Entry, error) {
+	if err := controller.CheckName(name); err != nil {
+		return nil, err
+	}
+	if image.Topic(name) == nil {
+		return nil, &controller.Refusal{Why: controller.ErrUnknownTopic}
+	}
+	overrides := image.Config(metadata.Resource{Type: metadata.ResourceTopic, Name: name})
+	return config.DescribeTopic(s.configs.Broker(image), overrides), nil
+}
+
+func (s *session) brokerConfigs(image *metadata.Image, name string) ([]config.Entry, error) {
+	if name == "" {
+		return config.DescribeClusterDefaults(s.configs.Broker(image)), nil
+	}
+	id, err := strconv.ParseInt(name, 10, 32)
+	if err != nil {
+		return nil, invalidRequest("Broker id must be an integer, but it is: %s", name)
+	}
+	if int32(id) != int32(s.opts.Self) {
+		return nil, invalidRequest("Unexpected broker id, expected %d or empty string, but received %s", s.opts.Self, name)
+	}
+	return config.DescribeBroker(s.configs.Broker(image)), nil
 }
 
 func invalidRequest(format string, args ...any) error {
@@ -152,7 +192,7 @@ func describeConfig(q *wire.DescribeConfigsRequest, e *config.Entry, out *wire.D
 			x.Name, x.Value, x.Source = y.Name, y.Value, int8(y.Source)
 		}
 	}
-	if q.IncludeDocumentation {
+	if out.Documentation = nil; q.IncludeDocumentation && e.Doc != "" {
 		out.Documentation = &e.Doc
 	}
 }

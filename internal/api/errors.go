@@ -9,6 +9,7 @@ import (
 	"github.com/barnabas-log/barnabas/internal/controller"
 	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/internal/producers"
+	"github.com/barnabas-log/barnabas/internal/quorum"
 	"github.com/barnabas-log/barnabas/record"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -43,7 +44,9 @@ func sentinels() []sentinel {
 		{controller.ErrUnknownTopicID, wire.UnknownTopicID},
 		{controller.ErrPolicy, wire.PolicyViolation},
 		{controller.ErrDeletionDisabled, wire.TopicDeletionDisabled},
+		{quorum.ErrStopped, wire.NotController},
 		{context.DeadlineExceeded, wire.RequestTimedOut},
+		{context.Canceled, wire.RequestTimedOut},
 	}
 }
 
@@ -98,18 +101,27 @@ func code(err error) wire.ErrorCode {
 // a while, with what was asked.
 func (s *session) codeOf(err error, c *call) int16 {
 	k := code(err)
-	if err != nil {
-		s.opts.Log.Error("DBG", "err", err)
-	}
-	if k == wire.UnknownServerError && !errors.As(err, new(*record.Error)) && s.limit.allow() {
+	if k == wire.UnknownServerError && !foreseen(err) && s.limit.allow() {
 		s.opts.Log.Error("unexpected error", "api", c.Key, "version", c.Version, "peer", s.conn.RemoteAddr(), "err", err)
 	}
 	return int16(k)
 }
 
-// message is the text that goes with an error's code.
+// foreseen reports an error that Kafka answers with UNKNOWN_SERVER_ERROR, and
+// so do we.
+func foreseen(err error) bool {
+	var direct wire.ErrorCode
+	return errors.As(err, new(*record.Error)) || errors.As(err, &direct)
+}
+
+// message is the text that goes with an error's code: what was written for the
+// client, and nothing that tells of our insides.
 func message(err error) *string {
-	if err == nil {
+	var (
+		refused *controller.Refusal
+		invalid *config.InvalidError
+	)
+	if !errors.As(err, &refused) && !errors.As(err, &invalid) {
 		return nil
 	}
 	text := err.Error()

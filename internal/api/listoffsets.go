@@ -2,7 +2,6 @@ package api
 
 import (
 	"github.com/barnabas-log/barnabas/internal/commitlog"
-
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/model"
@@ -29,26 +28,47 @@ func (s *session) replicaOf(image *metadata.Image, topic string, index int32) (*
 	return s.opts.Replicas.Partition(model.Partition{Topic: t.Name, Index: index})
 }
 
-// listOffsets finds offsets by time.
+// listOffsets finds offsets by time. A partition that is asked for twice is
+// refused, once.
 func (s *session) listOffsets(c *call, q *wire.ListOffsetsRequest) wire.Response {
 	r := wire.NewListOffsetsResponse()
 	image := s.opts.Metadata.Image()
-	seen := map[model.Partition]int{}
+	var (
+		topics places[string]
+		parts  places[partKey]
+	)
 	for i := range q.Topics {
-		for j := range q.Topics[i].Partitions {
-			seen[model.Partition{Topic: q.Topics[i].Name, Index: q.Topics[i].Partitions[j].PartitionIndex}]++
+		t := &q.Topics[i]
+		for j := range t.Partitions {
+			in := &t.Partitions[j]
+			parts.at(partKey{topic: t.Name, index: in.PartitionIndex})
+		}
+	}
+	mentions := make([]int32, parts.n)
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		for j := range t.Partitions {
+			place, _ := parts.at(partKey{topic: t.Name, index: t.Partitions[j].PartitionIndex})
+			mentions[place]++
 		}
 	}
 	for i := range q.Topics {
 		t := &q.Topics[i]
-		x := wire.Extend(&r.Topics)
-		x.Name = t.Name
 		for j := range t.Partitions {
 			in := &t.Partitions[j]
-			y := wire.Extend(&x.Partitions)
+			place, _ := parts.at(partKey{topic: t.Name, index: in.PartitionIndex})
+			n := mentions[place]
+			if mentions[place] = 0; n == 0 {
+				continue // Answered.
+			}
+			at, isNew := topics.at(t.Name)
+			if isNew {
+				wire.Extend(&r.Topics).Name = t.Name
+			}
+			y := wire.Extend(&r.Topics[at].Partitions)
 			y.PartitionIndex = in.PartitionIndex
 			var err error = wire.InvalidRequest
-			if seen[model.Partition{Topic: t.Name, Index: in.PartitionIndex}] == 1 {
+			if n == 1 {
 				err = s.listOffset(c, image, q, t.Name, in, y)
 			}
 			y.ErrorCode = s.codeOf(err, c)
@@ -61,6 +81,10 @@ func (s *session) listOffset(c *call, image *metadata.Image, q *wire.ListOffsets
 	if !timestampAllowed(in.Timestamp, c.Version) {
 		return wire.UnsupportedVersion
 	}
+	isolation, ok := isolationOf(q.IsolationLevel)
+	if !ok {
+		return wire.UnknownServerError
+	}
 	replica, err := s.replicaOf(image, topic, in.PartitionIndex)
 	if err != nil {
 		return err
@@ -68,10 +92,6 @@ func (s *session) listOffset(c *call, image *metadata.Image, q *wire.ListOffsets
 	state, err := replica.State(model.Epoch(in.CurrentLeaderEpoch))
 	if err != nil {
 		return err
-	}
-	isolation := partition.Uncommitted
-	if q.IsolationLevel == int8(partition.Committed) {
-		isolation = partition.Committed
 	}
 	at, err := findOffset(replica, state, in.Timestamp, state.Readable(isolation))
 	if err != nil {
@@ -82,6 +102,13 @@ func (s *session) listOffset(c *call, image *metadata.Image, q *wire.ListOffsets
 		out.LeaderEpoch = int32(at.epoch)
 	}
 	return nil
+}
+
+// isolationOf reads an isolation level. Kafka fails on one that it does not
+// know.
+func isolationOf(level int8) (i partition.Isolation, ok bool) {
+	i = partition.Isolation(level)
+	return i, i == partition.Uncommitted || i == partition.Committed
 }
 
 // timestampAllowed tells whether a version has a special timestamp.
@@ -113,10 +140,10 @@ func findOffset(p *partition.Partition, s partition.State, timestamp int64, read
 	switch timestamp {
 	case latestOffset:
 		return found{readable, -1, s.Epoch}, nil
-	case earliestOffset, earliestLocalOffset, earliestPendingOffset:
+	case earliestOffset, earliestLocalOffset:
 		epoch, err := p.EpochAt(s.Start)
 		return found{s.Start, -1, epoch}, err
-	case latestTieredOffset: // There is no remote storage, so nothing is in it.
+	case latestTieredOffset, earliestPendingOffset: // There is no remote storage.
 		return nothing, nil
 	}
 	at, err := func() (commitlog.TimePoint, error) {

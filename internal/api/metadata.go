@@ -1,6 +1,10 @@
 package api
 
 import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/controller"
@@ -18,10 +22,14 @@ const (
 
 // metadata tells which brokers and topics there are.
 func (s *session) metadata(c *call, q *wire.MetadataRequest) wire.Response {
+	if refused := refuseMetadata(c.Version, q); refused != wire.None {
+		return metadataRefused(q, refused)
+	}
 	r := wire.NewMetadataResponse()
 	all := q.Topics == nil || c.Version == 0 && len(q.Topics) == 0
-	if !all && c.Version >= 4 && q.AllowAutoTopicCreation || !all && c.Version < 4 {
-		s.autoCreate(q.Topics)
+	byID := slices.ContainsFunc(q.Topics, func(t wire.MetadataRequestTopic) bool { return !t.TopicID.IsZero() })
+	if !all && !byID && (c.Version < 4 || q.AllowAutoTopicCreation) {
+		s.autoCreate(q)
 	}
 	image := s.opts.Metadata.Image()
 	for _, b := range image.Brokers() {
@@ -35,45 +43,91 @@ func (s *session) metadata(c *call, q *wire.MetadataRequest) wire.Response {
 	if q.IncludeClusterAuthorizedOperations {
 		r.ClusterAuthorizedOperations = clusterOperations
 	}
-	if all {
+	switch {
+	case all:
 		image.Topics("", func(t *metadata.Topic) bool {
 			s.topicMetadata(r, c, q, t)
 			return true
 		})
-		return r
-	}
-	for i := range q.Topics {
-		s.askedTopic(image, r, c, q, &q.Topics[i])
+	case byID:
+		s.topicsByID(image, r, c, q)
+	default:
+		s.topicsByName(image, r, c, q)
 	}
 	return r
 }
 
-// askedTopic answers for one topic that was asked for by name or id.
-func (s *session) askedTopic(image *metadata.Image, r *wire.MetadataResponse, c *call, q *wire.MetadataRequest, t *wire.MetadataRequestTopic) {
-	missing := func(e wire.ErrorCode) {
+// firstMetadataByID is the first version that may ask by id (KIP-516).
+const firstMetadataByID = 12
+
+// refuseMetadata finds what makes Kafka refuse a request as a whole.
+func refuseMetadata(version int16, q *wire.MetadataRequest) wire.ErrorCode {
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		switch {
+		case version < firstMetadataByID && (t.Name == nil || !t.TopicID.IsZero()):
+			return wire.InvalidRequest
+		case t.Name == nil && t.TopicID.IsZero():
+			return wire.UnknownServerError
+		}
+	}
+	return wire.None
+}
+
+// metadataRefused is the answer to a request that is refused as a whole.
+func metadataRefused(q *wire.MetadataRequest, e wire.ErrorCode) wire.Response {
+	r := wire.NewMetadataResponse()
+	r.ErrorCode = int16(e)
+	for i := range q.Topics {
 		x := wire.Extend(&r.Topics)
-		x.ErrorCode, x.Name, x.TopicID = int16(e), t.Name, t.TopicID
-		if x.Name == nil && c.Version < 12 {
+		x.ErrorCode, x.Name, x.TopicID = int16(e), q.Topics[i].Name, q.Topics[i].TopicID
+		if x.Name == nil {
 			x.Name = new("")
 		}
 	}
-	if t.Name == nil || t.TopicID != (model.TopicID{}) { // Java asks by id with an empty name.
-		if found := image.TopicByID(t.TopicID); found != nil {
-			s.topicMetadata(r, c, q, found)
-			return
+	return r
+}
+
+// topicsByID answers a request that has ids: its names do not count.
+func (s *session) topicsByID(image *metadata.Image, r *wire.MetadataResponse, c *call, q *wire.MetadataRequest) {
+	var seen places[model.TopicID]
+	for i := range q.Topics {
+		id := q.Topics[i].TopicID
+		if id.IsZero() {
+			continue
 		}
-		missing(wire.UnknownTopicID)
-		return
+		if _, isNew := seen.at(id); !isNew {
+			continue
+		}
+		if t := image.TopicByID(id); t != nil {
+			s.topicMetadata(r, c, q, t)
+			continue
+		}
+		x := wire.Extend(&r.Topics)
+		x.ErrorCode, x.Name, x.TopicID = int16(wire.UnknownTopicID), nil, id
 	}
-	if found := image.Topic(*t.Name); found != nil {
-		s.topicMetadata(r, c, q, found)
-		return
+}
+
+func (s *session) topicsByName(image *metadata.Image, r *wire.MetadataResponse, c *call, q *wire.MetadataRequest) {
+	var seen places[string]
+	for i := range q.Topics {
+		name := q.Topics[i].Name
+		if _, isNew := seen.at(*name); !isNew {
+			continue
+		}
+		if t := image.Topic(*name); t != nil {
+			s.topicMetadata(r, c, q, t)
+			continue
+		}
+		x := wire.Extend(&r.Topics)
+		x.ErrorCode, x.Name = int16(wire.UnknownTopicOrPartition), name
+		if controller.CheckName(*name) != nil {
+			x.ErrorCode = int16(wire.InvalidTopicException)
+		}
+		if q.IncludeTopicAuthorizedOperations {
+			x.TopicAuthorizedOperations = topicOperations
+		}
 	}
-	if controller.CheckName(*t.Name) != nil {
-		missing(wire.InvalidTopicException)
-		return
-	}
-	missing(wire.UnknownTopicOrPartition)
 }
 
 func (s *session) topicMetadata(r *wire.MetadataResponse, c *call, q *wire.MetadataRequest, t *metadata.Topic) {
@@ -137,22 +191,26 @@ func (s *session) offline(t *metadata.Topic, index int) []int32 {
 // broker's defaults (auto.create.topics.enable). What cannot be made is
 // answered as unknown. The answer shows the new topics at once, where Kafka
 // sends its client round once more.
-func (s *session) autoCreate(topics []wire.MetadataRequestTopic) {
+func (s *session) autoCreate(q *wire.MetadataRequest) {
 	if !s.opts.Config.AutoCreateTopics {
 		return
 	}
 	image := s.opts.Metadata.Image()
 	var specs []controller.TopicSpec
-	for i := range topics {
-		name := topics[i].Name
-		if name != nil && image.Topic(*name) == nil && controller.CheckName(*name) == nil && !internalTopic(*name) {
-			specs = append(specs, controller.TopicSpec{Name: *name, Partitions: -1, Replication: -1})
+	var seen places[string]
+	for i := range q.Topics {
+		name := *q.Topics[i].Name
+		if image.Topic(name) != nil || controller.CheckName(name) != nil || internalTopic(name) {
+			continue
+		}
+		if _, isNew := seen.at(name); isNew {
+			specs = append(specs, controller.TopicSpec{Name: strings.Clone(name), Partitions: -1, Replication: -1})
 		}
 	}
 	if len(specs) == 0 {
 		return
 	}
-	err := s.opts.Metadata.Propose(s.ctx, func(image *metadata.Image) ([]metadata.Record, error) {
+	err := s.propose(autoCreateMillis, func(image *metadata.Image) ([]metadata.Record, error) {
 		records, _, err := s.opts.Rules.CreateTopics(image, specs)
 		return records, err
 	})
@@ -161,40 +219,74 @@ func (s *session) autoCreate(topics []wire.MetadataRequestTopic) {
 	}
 }
 
+// autoCreateMillis is how long a Metadata request waits for its new topics.
+const autoCreateMillis = 10_000
+
 // findCoordinator has no coordinators to name yet.
 func (s *session) findCoordinator(c *call, q *wire.FindCoordinatorRequest) wire.Response {
 	r := wire.NewFindCoordinatorResponse()
-	e := wire.CoordinatorNotAvailable
-	if q.KeyType < 0 || q.KeyType > 2 || q.KeyType == 2 && c.Version < 6 {
-		e = wire.InvalidRequest
-	}
-	text := e.Message()
 	if c.Version < 4 {
-		r.ErrorCode, r.ErrorMessage, r.NodeID, r.Port = int16(e), &text, -1, -1
+		e := coordinatorOf(c.Version, q.KeyType, q.CoordinatorKey)
+		r.ErrorCode, r.ErrorMessage, r.NodeID, r.Port = int16(e), new(e.Message()), -1, -1
 		return r
 	}
 	for _, key := range q.CoordinatorKeys {
+		e := coordinatorOf(c.Version, q.KeyType, key)
 		x := wire.Extend(&r.Coordinators)
-		x.Key, x.NodeID, x.Port, x.ErrorCode, x.ErrorMessage = key, -1, -1, int16(e), &text
+		x.Key, x.NodeID, x.Port, x.ErrorCode = key, -1, -1, int16(e)
+		if q.KeyType < groupCoordinator || q.KeyType > shareCoordinator {
+			x.ErrorMessage = new(e.Message())
+		}
 	}
 	return r
 }
 
+// The kinds of coordinators.
+const (
+	groupCoordinator = 0
+	shareCoordinator = 2 // Transactions are 1.
+)
+
+func coordinatorOf(version int16, keyType int8, key string) wire.ErrorCode {
+	switch {
+	case keyType < groupCoordinator || keyType > shareCoordinator:
+		return wire.InvalidRequest
+	case keyType == shareCoordinator && (version < 6 || !sharePartition(key)):
+		return wire.InvalidRequest
+	}
+	return wire.CoordinatorNotAvailable
+}
+
+// sharePartition reports whether a key is group:topic-id:partition (KIP-932).
+func sharePartition(key string) bool {
+	parts := strings.Split(key, ":")
+	if len(parts) != 3 || parts[0] == "" {
+		return false
+	}
+	_, err := model.ParseUUID(parts[1])
+	_, err2 := strconv.ParseInt(parts[2], 10, 32)
+	return err == nil && err2 == nil
+}
+
+// Endpoint types of DescribeCluster (KIP-919).
+const (
+	brokerEndpoints     = 1
+	controllerEndpoints = 2
+)
+
 // describeCluster tells which brokers there are.
 func (s *session) describeCluster(_ *call, q *wire.DescribeClusterRequest) wire.Response {
 	r := wire.NewDescribeClusterResponse()
-	refuse := func(e wire.ErrorCode, text string) wire.Response {
-		r.ErrorCode, r.ErrorMessage = int16(e), &text
-		return r
-	}
-	r.EndpointType = q.EndpointType
 	switch q.EndpointType {
-	case 1:
-	case 2:
-		return refuse(wire.MismatchedEndpointType,
-			"The request was sent to an endpoint of the wrong type: want BROKER, but it asks for CONTROLLER")
+	case brokerEndpoints:
+	case controllerEndpoints:
+		r.ErrorCode = int16(wire.MismatchedEndpointType)
+		r.ErrorMessage = new("The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
+		return r
 	default:
-		return refuse(wire.UnsupportedEndpointType, wire.UnsupportedEndpointType.Message())
+		r.ErrorCode = int16(wire.UnsupportedEndpointType)
+		r.ErrorMessage = new(fmt.Sprintf("Unsupported endpoint type %d", q.EndpointType))
+		return r
 	}
 	r.ClusterID, r.ControllerID = s.opts.ClusterID, int32(s.opts.Self)
 	if q.IncludeClusterAuthorizedOperations {

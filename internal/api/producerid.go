@@ -38,11 +38,15 @@ func (p *producerIDs) refill(first, end model.ProducerID) {
 func (s *session) initProducerID(c *call, q *wire.InitProducerIDRequest) wire.Response {
 	r := wire.NewInitProducerIDResponse()
 	r.ProducerEpoch = -1
-	if q.TransactionalID != nil {
+	switch {
+	case (q.ProducerID == -1) != (q.ProducerEpoch == -1): // One without the other.
+		r.ErrorCode = int16(wire.InvalidRequest)
+		return r
+	case q.TransactionalID != nil && *q.TransactionalID == "":
+		r.ErrorCode = int16(wire.InvalidRequest)
+		return r
+	case q.TransactionalID != nil:
 		r.ErrorCode = int16(wire.CoordinatorNotAvailable)
-		if *q.TransactionalID == "" {
-			r.ErrorCode = int16(wire.InvalidRequest)
-		}
 		return r
 	}
 	id, err := s.newProducerID()

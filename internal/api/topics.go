@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,19 +29,20 @@ func (s *session) createTopics(c *call, q *wire.CreateTopicsRequest) wire.Respon
 		return records, err
 	})
 	if err != nil { // None was made.
-		for i := range q.Topics {
+		for i := range specs {
 			x := wire.Extend(&r.Topics)
-			x.Name, x.ErrorCode, x.ErrorMessage = q.Topics[i].Name, s.codeOf(err, c), message(err)
+			x.Name, x.ErrorCode, x.ErrorMessage = specs[i].Name, s.codeOf(err, c), message(err)
 		}
 		return r
 	}
 	for i := range created {
-		s.topicCreated(c, q, &created[i], wire.Extend(&r.Topics))
+		s.topicCreated(c, &created[i], wire.Extend(&r.Topics))
 	}
 	return r
 }
 
-// propose waits for the metadata log as long as the client does.
+// propose waits for the metadata log as long as the client does. Decide may be
+// called even after propose has given up: it must not touch the frame.
 func (s *session) propose(timeoutMs int32, decide func(*metadata.Image) ([]metadata.Record, error)) error {
 	timeout := min(time.Duration(timeoutMs)*time.Millisecond, adminTimeout)
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
@@ -52,14 +54,11 @@ func (s *session) propose(timeoutMs int32, decide func(*metadata.Image) ([]metad
 func topicSpec(t *wire.CreateTopicsRequestCreatableTopic) controller.TopicSpec {
 	spec := controller.TopicSpec{Name: strings.Clone(t.Name), Partitions: t.NumPartitions, Replication: t.ReplicationFactor}
 	for _, a := range t.Assignments {
-		if spec.Assignment == nil {
-			spec.Assignment = map[int32][]model.NodeID{}
-		}
-		nodes := make([]model.NodeID, 0, len(a.BrokerIDs))
+		x := controller.Replicas{Partition: a.PartitionIndex}
 		for _, id := range a.BrokerIDs {
-			nodes = append(nodes, model.NodeID(id))
+			x.Nodes = append(x.Nodes, model.NodeID(id))
 		}
-		spec.Assignment[a.PartitionIndex] = nodes
+		spec.Assignment = append(spec.Assignment, x)
 	}
 	for _, o := range t.Configs {
 		x := config.Override{Name: strings.Clone(o.Name)}
@@ -71,76 +70,153 @@ func topicSpec(t *wire.CreateTopicsRequestCreatableTopic) controller.TopicSpec {
 	return spec
 }
 
-func (s *session) topicCreated(c *call, q *wire.CreateTopicsRequest, t *controller.TopicCreated, out *wire.CreateTopicsResponseCreatableTopicResult) {
+func (s *session) topicCreated(c *call, t *controller.TopicCreated, out *wire.CreateTopicsResponseCreatableTopicResult) {
 	out.Name = t.Name
 	if t.Err != nil {
 		out.ErrorCode, out.ErrorMessage = s.codeOf(t.Err, c), message(t.Err)
 		return
 	}
-	if !q.ValidateOnly {
-		out.TopicID = t.ID
-	}
+	out.ErrorMessage, out.TopicID = nil, t.ID
 	if c.Version < 5 {
 		return
 	}
 	out.NumPartitions, out.ReplicationFactor = t.Partitions, t.Replication
-	for _, e := range config.DescribeTopic(s.opts.Config, t.Configs) {
+	for _, e := range config.DescribeTopic(s.configs.Broker(s.opts.Metadata.Image()), t.Configs) {
 		x := wire.Extend(&out.Configs)
 		x.Name, x.Value, x.ReadOnly, x.IsSensitive, x.ConfigSource = e.Name, e.Value, e.ReadOnly, e.Sensitive, int8(e.Source)
+		if text, ok := t.Configs[e.Name]; ok {
+			x.Value = &text // As it was written; DescribeConfigs tidies.
+		}
 	}
 }
 
-// deleteTopics removes topics by name or, from version 6 on, by id.
+// deletion is one topic of a DeleteTopics request.
+type deletion struct {
+	name   *string
+	id     model.TopicID
+	err    error
+	merged bool // It is answered under its name.
+}
+
+// deleteTopics removes topics by name or, from version 6 on, by id. All that
+// may go goes in one change.
 func (s *session) deleteTopics(c *call, q *wire.DeleteTopicsRequest) wire.Response {
-	r := wire.NewDeleteTopicsResponse()
-	image := s.opts.Metadata.Image()
-	for _, name := range q.TopicNames {
-		s.deleteTopic(c, q, image, &name, model.TopicID{}, wire.Extend(&r.Responses))
+	var asked []deletion
+	for i := range q.TopicNames {
+		asked = append(asked, deletion{name: &q.TopicNames[i]})
 	}
 	for i := range q.Topics {
-		s.deleteTopic(c, q, image, q.Topics[i].Name, q.Topics[i].TopicID, wire.Extend(&r.Responses))
+		asked = append(asked, deletion{name: q.Topics[i].Name, id: q.Topics[i].TopicID})
+	}
+	if !s.opts.Config.DeleteTopics {
+		return s.deleted(c, asked, deletionDisabled(c.Version))
+	}
+	asked = s.resolveDeletions(asked)
+	var ids []model.TopicID
+	for i := range asked {
+		if asked[i].err == nil {
+			ids = append(ids, asked[i].id)
+		}
+	}
+	if len(ids) == 0 {
+		return s.deleted(c, asked, nil)
+	}
+	return s.deleted(c, asked, s.propose(q.TimeoutMs, func(image *metadata.Image) ([]metadata.Record, error) {
+		return s.opts.Rules.DeleteTopics(image, ids), nil
+	}))
+}
+
+// deletionDisabled is what clients are told that may know the code or not.
+func deletionDisabled(version int16) error {
+	if version < 3 {
+		return wire.InvalidRequest
+	}
+	return wire.TopicDeletionDisabled
+}
+
+// deleted answers; err is that of all topics that had none of their own.
+func (s *session) deleted(c *call, asked []deletion, err error) wire.Response {
+	r := wire.NewDeleteTopicsResponse()
+	for i := range asked {
+		d := &asked[i]
+		if d.err == nil {
+			d.err = err
+		}
+		x := wire.Extend(&r.Responses)
+		x.Name, x.TopicID = d.name, d.id
+		if d.err != nil {
+			x.ErrorCode, x.ErrorMessage = s.codeOf(d.err, c), message(d.err)
+		}
 	}
 	return r
 }
 
-func (s *session) deleteTopic(c *call, q *wire.DeleteTopicsRequest, image *metadata.Image, name *string, id model.TopicID, out *wire.DeleteTopicsResponseDeletableTopicResult) {
-	out.Name, out.TopicID = name, id
-	err := func() error {
-		if !s.opts.Config.DeleteTopics {
-			if c.Version < 3 {
-				return wire.InvalidRequest
-			}
-			return wire.TopicDeletionDisabled
-		}
-		if name != nil && !id.IsZero() {
-			return &controller.Refusal{Why: controller.ErrInvalidRequest, Message: "You may not specify both topic name and topic id."}
-		}
-		t := image.TopicByID(id)
-		if name != nil {
-			t = image.Topic(*name)
-		}
+// resolveDeletions finds the topics, and refuses what is unknown or said twice:
+// then nothing of it is deleted.
+func (s *session) resolveDeletions(asked []deletion) []deletion {
+	var (
+		image                 = s.opts.Metadata.Image()
+		refused, byID, byName []deletion
+		ids                   places[model.TopicID]
+		names                 places[string]
+	)
+	for _, d := range asked {
 		switch {
-		case t == nil && name != nil:
-			return wire.UnknownTopicOrPartition
-		case t == nil && id.IsZero():
-			return &controller.Refusal{Why: controller.ErrInvalidRequest, Message: "Neither topic name nor id were specified."}
-		case t == nil:
-			return wire.UnknownTopicID
+		case d.name != nil && !d.id.IsZero():
+			d.err = invalidRequest("You may not specify both topic name and topic id.")
+			refused = append(refused, d)
+		case d.name == nil && d.id.IsZero():
+			d.err = invalidRequest("Neither topic name nor id were specified.")
+			refused = append(refused, d)
+		case d.name == nil:
+			if at, isNew := ids.at(d.id); isNew {
+				byID = append(byID, d)
+			} else {
+				byID[at].err = invalidRequest("Duplicate topic id.")
+			}
+		default:
+			if at, isNew := names.at(*d.name); isNew {
+				byName = append(byName, d)
+			} else {
+				byName[at].err = invalidRequest("Duplicate topic name.")
+			}
 		}
-		out.Name, out.TopicID = &t.Name, t.ID
-		return s.propose(q.TimeoutMs, func(image *metadata.Image) ([]metadata.Record, error) {
-			return s.opts.Rules.DeleteTopic(image, t.ID)
-		})
-	}()
-	if err != nil {
-		out.ErrorCode, out.ErrorMessage = s.codeOf(err, c), errorText(err)
 	}
+	for i := range byID {
+		byID[i].findName(image)
+	}
+	for i := range byName {
+		d := &byName[i]
+		if d.findID(image); d.err != nil {
+			continue
+		}
+		if at, isNew := ids.at(d.id); !isNew {
+			d.err = invalidRequest("The provided topic name maps to an ID that was already supplied.")
+			byID[at].merged = true
+		}
+	}
+	byID = slices.DeleteFunc(byID, func(d deletion) bool { return d.merged })
+	return slices.Concat(refused, byID, byName)
 }
 
-// errorText is Kafka's sentence for a code, or the error's own.
-func errorText(err error) *string {
-	if e, ok := err.(wire.ErrorCode); ok {
-		return new(e.Message())
+func (d *deletion) findName(image *metadata.Image) {
+	if d.err != nil {
+		return
 	}
-	return message(err)
+	if t := image.TopicByID(d.id); t != nil {
+		d.name = &t.Name
+		return
+	}
+	d.err = &controller.Refusal{Why: controller.ErrUnknownTopicID, Message: wire.UnknownTopicID.Message()}
+}
+
+func (d *deletion) findID(image *metadata.Image) {
+	if d.err != nil {
+		return
+	}
+	if t := image.Topic(*d.name); t != nil {
+		d.id = t.ID
+		return
+	}
+	d.err = &controller.Refusal{Why: controller.ErrUnknownTopic, Message: wire.UnknownTopicOrPartition.Message()}
 }

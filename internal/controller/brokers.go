@@ -28,9 +28,14 @@ func Features() []Feature {
 	return []Feature{{metadata.MetadataVersion, minLevel, Level}}
 }
 
-// Format returns the records of a new cluster.
+// Format returns the records of a new cluster. Like Kafka's formatter, which
+// turns on eligible leader replicas, it sets min.insync.replicas for all
+// brokers: tools show it as such.
 func Format() []metadata.Record {
-	return []metadata.Record{{Message: metadata.FeatureRecord(metadata.MetadataVersion, Level)}}
+	return []metadata.Record{
+		{Message: metadata.FeatureRecord(metadata.MetadataVersion, Level)},
+		{Message: metadata.ConfigRecord(allBrokers, "min.insync.replicas", new("1"))},
+	}
 }
 
 // CheckLevel refuses an image of a newer Kafka, whose records we might

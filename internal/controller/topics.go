@@ -33,8 +33,14 @@ type TopicSpec struct {
 	Partitions  int32
 	Replication int16
 	// Assignment, if any, names the replicas of each partition.
-	Assignment map[int32][]model.NodeID
+	Assignment []Replicas
 	Configs    []config.Override
+}
+
+// Replicas are the nodes of one partition, as a client wants them.
+type Replicas struct {
+	Partition int32
+	Nodes     []model.NodeID
 }
 
 // TopicCreated is what became of one TopicSpec.
@@ -47,49 +53,70 @@ type TopicCreated struct {
 	Err         error
 }
 
-// CreateTopics decides about several topics at once; each stands for itself.
-// Names that come more than once are refused.
+// CreateTopics decides about several topics at once; each stands for itself,
+// so that two names of one request may collide, as in Kafka. Names that come
+// more than once are refused.
 func (r Rules) CreateTopics(image *metadata.Image, specs []TopicSpec) ([]metadata.Record, []TopicCreated, error) {
+	if r.partitions(specs) > maxPartitionsPerCreate {
+		return nil, nil, refuse(ErrPolicy, "Excessively large number of partitions per request.")
+	}
 	count := map[string]int{}
 	for _, s := range specs {
 		count[s.Name]++
 	}
 	var records []metadata.Record
 	created := make([]TopicCreated, 0, len(specs))
-	taken := map[string]string{} // Collision keys of the topics made here.
-	total := 0
 	for _, s := range specs {
 		if count[s.Name] > 1 {
 			continue
 		}
 		c := TopicCreated{Name: s.Name}
-		made, err := r.create(image, s, &c, taken)
+		made, err := r.create(image, s, &c)
 		if err == nil {
-			if total += int(c.Partitions); total > maxPartitionsPerCreate {
-				return nil, nil, refuse(ErrPolicy, "Excessively large number of partitions per request.")
-			}
-			taken[collisionKey(s.Name)] = s.Name
 			records = append(records, made...)
 		}
 		c.Err = err
 		created = append(created, c)
 	}
-	for name, n := range count {
-		if n > 1 {
-			created = append(created, TopicCreated{Name: name, Err: refuse(ErrInvalidRequest, "Duplicate topic name.")})
+	for _, s := range specs {
+		if count[s.Name] > 1 {
+			created = append(created, TopicCreated{Name: s.Name, Err: refuse(ErrInvalidRequest, "Duplicate topic name.")})
+			count[s.Name] = 0 // Said once.
 		}
 	}
 	return records, created, nil
 }
 
-func (r Rules) create(image *metadata.Image, s TopicSpec, c *TopicCreated, taken map[string]string) ([]metadata.Record, error) {
+// partitions is how many a request asks for, the ones it will not get included.
+func (r Rules) partitions(specs []TopicSpec) int64 {
+	total := int64(0)
+	for _, s := range specs {
+		switch {
+		case len(s.Assignment) > 0:
+			total += int64(len(s.Assignment))
+		case s.Partitions == -1:
+			total += int64(r.Config.NumPartitions)
+		default:
+			total += int64(max(0, s.Partitions))
+		}
+	}
+	return total
+}
+
+// metadataTopic is the name of the metadata log, which is no topic.
+const metadataTopic = "__cluster_metadata"
+
+func (r Rules) create(image *metadata.Image, s TopicSpec, c *TopicCreated) ([]metadata.Record, error) {
 	if err := CheckName(s.Name); err != nil {
 		return nil, err
+	}
+	if s.Name == metadataTopic {
+		return nil, refuse(ErrInvalidRequest, "Creation of internal topic %s is prohibited.", metadataTopic)
 	}
 	if image.Topic(s.Name) != nil {
 		return nil, refuse(ErrTopicExists, "Topic '%s' already exists.", s.Name)
 	}
-	if other, ok := collision(image, s.Name, taken); ok {
+	if other, ok := collision(image, s.Name); ok {
 		return nil, refuse(ErrInvalidName, "Topic '%s' collides with existing topic: %s", s.Name, other)
 	}
 	configs, err := config.CheckTopic(r.Config, s.Configs)
@@ -147,12 +174,9 @@ func (r Rules) assignment(image *metadata.Image, s TopicSpec) ([][]model.NodeID,
 	if replication == -1 {
 		replication = r.Config.ReplicationFactor
 	}
-	if partitions > maxPartitionsPerCreate {
-		return nil, refuse(ErrPolicy, "Excessively large number of partitions per request.")
-	}
 	if int(replication) > len(live) {
 		return nil, refuse(ErrInvalidReplication,
-			"Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered.",
+			"Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.",
 			replication, replication, len(live))
 	}
 	out := make([][]model.NodeID, partitions)
@@ -172,16 +196,23 @@ func explicit(live []*metadata.Broker, s TopicSpec) ([][]model.NodeID, error) {
 	if s.Partitions != -1 {
 		return nil, refuse(ErrInvalidRequest, "A manual partition assignment was specified, but numPartitions was not set to -1.")
 	}
+	byPartition := make(map[int32][]model.NodeID, len(s.Assignment))
+	for _, a := range s.Assignment {
+		if _, twice := byPartition[a.Partition]; twice {
+			return nil, refuse(ErrInvalidAssignment, "Found multiple manual partition assignments for partition %d", a.Partition)
+		}
+		if err := checkReplicas(live, a.Nodes, len(s.Assignment[0].Nodes)); err != nil {
+			return nil, err
+		}
+		byPartition[a.Partition] = a.Nodes
+	}
 	out := make([][]model.NodeID, len(s.Assignment))
 	for i := range out {
-		replicas, ok := s.Assignment[int32(i)]
+		nodes, ok := byPartition[int32(i)]
 		if !ok {
 			return nil, refuse(ErrInvalidAssignment, "partitions should be a consecutive 0-based integer sequence")
 		}
-		if err := checkReplicas(live, replicas, len(s.Assignment[0])); err != nil {
-			return nil, err
-		}
-		out[i] = replicas
+		out[i] = nodes
 	}
 	return out, nil
 }
@@ -207,14 +238,19 @@ func checkReplicas(live []*metadata.Broker, replicas []model.NodeID, want int) e
 	return nil
 }
 
-// DeleteTopic decides about the topic of an id, or refuses.
-func (r Rules) DeleteTopic(image *metadata.Image, id model.TopicID) ([]metadata.Record, error) {
-	if image.TopicByID(id) == nil {
-		return nil, refuse(ErrUnknownTopicID, "This server does not host this topic ID.")
+// DeleteTopics decides about the topics of ids. One that is gone already is as
+// good as deleted.
+func (r Rules) DeleteTopics(image *metadata.Image, ids []model.TopicID) []metadata.Record {
+	var records []metadata.Record
+	for _, id := range ids {
+		if image.TopicByID(id) == nil {
+			continue
+		}
+		m := wire.NewRemoveTopicRecord()
+		m.TopicID = id
+		records = append(records, metadata.Record{Message: m})
 	}
-	m := wire.NewRemoveTopicRecord()
-	m.TopicID = id
-	return []metadata.Record{{Message: m}}, nil
+	return records
 }
 
 // maxNameLength is what a file name leaves for the topic, after the partition
@@ -244,11 +280,8 @@ func CheckName(name string) error {
 func collisionKey(name string) string { return strings.ReplaceAll(name, ".", "_") }
 
 // collision looks for a topic whose name differs in '.' and '_' only.
-func collision(image *metadata.Image, name string, taken map[string]string) (string, bool) {
+func collision(image *metadata.Image, name string) (string, bool) {
 	key := collisionKey(name)
-	if other, ok := taken[key]; ok {
-		return other, true
-	}
 	if !strings.ContainsAny(name, "._") {
 		return "", false
 	}
