@@ -12,14 +12,15 @@ TEST       = $(GO) test -json
 BLACK_BOX  = cd tests && $(TEST) -p 1 -timeout 20m
 FAILED     = || echo "FAIL: go test"
 
-.PHONY: help run build test test-unit test-clients check vet staticcheck fmt lint race bench bench-kafka fuzz \
+.PHONY: help run build test test-unit test-clients check vet staticcheck fmt lint race bench bench-go bench-kafka fuzz \
 	test-worlds test-slow record-kafka generate clean barnabas
 
 help:
 	@echo 'make run           build ./barnabas and start one broker on $(LISTEN), data in $(DATA)'
 	@echo 'make test          run every test this machine can run'
 	@echo 'make check         what a commit has to pass: vet, staticcheck, gofumpt, lint, tests, race detector'
-	@echo 'make bench         benchmarks of the hot paths (PKG=./record COUNT=10)'
+	@echo 'make bench         what a broker costs, beside what this machine can do at best'
+	@echo 'make bench-go      benchmarks of the hot paths (PKG=./record COUNT=10)'
 	@echo 'make bench-kafka   the same work done by Barnabas and by Apache Kafka; needs Java and Maven'
 	@echo 'make fuzz          every fuzz target for $(FUZZTIME) (FUZZTIME=1m PKG=./wire)'
 	@echo 'make test-worlds   the seeded tests with many more seeds'
@@ -88,11 +89,14 @@ lint:
 
 # Long runs
 
-bench:
-	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) $(PKG)
+bench: barnabas
+	@cd tests && $(GO) run ./bench
 
 bench-kafka: barnabas
-	@cd tests && $(GO) test -run '^$$' -bench Kafka -count $(COUNT) -timeout 60m ./...
+	@cd tests && $(GO) run ./bench -kafka
+
+bench-go:
+	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) $(PKG)
 
 fuzz:
 	@for p in $$($(GO) list $(PKG)); do \

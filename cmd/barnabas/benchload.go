@@ -89,8 +89,32 @@ func (l *load) prepare(ctx context.Context) error {
 			return err
 		}
 		l.address = leader.(interface{ Address() string }).Address()
-		return nil
+		return l.answering(ctx, leader)
 	})
+}
+
+// answering asks whether every partition can be used: a topic may be shown
+// before that.
+func (l *load) answering(ctx context.Context, leader cluster.Broker) error {
+	q := wire.NewListOffsetsRequest()
+	t := wire.Extend(&q.Topics)
+	t.Name = l.topic
+	for i := range l.partitions {
+		p := wire.Extend(&t.Partitions)
+		p.PartitionIndex, p.Timestamp = int32(i), -1
+	}
+	answer, err := leader.Do(ctx, q)
+	if err != nil {
+		return err
+	}
+	for _, t := range answer.(*wire.ListOffsetsResponse).Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				return wire.ErrorCode(p.ErrorCode)
+			}
+		}
+	}
+	return nil
 }
 
 func (l *load) makeTopic(ctx context.Context) error {
