@@ -27,7 +27,8 @@ const (
 	// TooLarge is MESSAGE_TOO_LARGE.
 	TooLarge
 	// Unreadable is what Kafka meets with an exception nobody foresaw,
-	// UNKNOWN_SERVER_ERROR: an unknown codec, a broken compressed block.
+	// UNKNOWN_SERVER_ERROR: an unknown codec, a broken compressed block,
+	// compressed records whose offset deltas are not 0, 1, 2 …
 	Unreadable
 )
 
@@ -111,11 +112,6 @@ type Info struct {
 	Size int
 	// Rewritten reports that Check changed the header and its checksum.
 	Rewritten bool
-	// Renumber reports a compressed batch whose offset deltas are not 0, 1, 2 …,
-	// as some old clients wrote: it must go through [Recompress], which numbers
-	// its records anew. Kafka 4.4.0 means to do the same and fails with
-	// UNKNOWN_SERVER_ERROR. Uncompressed batches it takes with any deltas.
-	Renumber bool
 }
 
 // Check does to a client's batch what Kafka's LogValidator does: it refuses
@@ -145,7 +141,6 @@ func Check(b Batch, o CheckOptions) (Info, error) {
 			return Info{}, err
 		}
 		info.MaxTimestamp, info.MaxTimestampDelta, info.Size = w.max, w.maxDelta, w.size
-		info.Renumber = w.gaps && b.Codec() != None
 	}
 	if o.LogAppendTime {
 		info.MaxTimestamp, info.MaxTimestampDelta = o.Now, b.LastOffsetDelta()
@@ -196,18 +191,11 @@ func claimed(b Batch, o *CheckOptions) error {
 		case i < maxRecordErrors:
 			e.Records = append(e.Records, RecordError{Index: i, Message: fmt.Sprintf(
 				"Invalid timestamp type in message DefaultRecord(offset=%d, timestamp=%d, key=%d bytes, value=%d bytes). Producer should not set timestamp type to LogAppendTime.",
-				r.Offset, r.Timestamp, nullLen(r.Key), nullLen(r.Value))})
+				r.Offset, r.Timestamp, len(r.Key), len(r.Value))})
 		}
 		i++
 	}
 	return e
-}
-
-func nullLen(b []byte) int {
-	if b == nil {
-		return -1
-	}
-	return len(b)
 }
 
 // minSize is the least length field that Kafka's reader goes on from: what the

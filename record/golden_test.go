@@ -212,10 +212,6 @@ func kafkaCode(err error) int {
 // ours are the raw batches on which we differ from Kafka on purpose, with the
 // code we give.
 var ours = map[string]int{
-	// Kafka means to number them anew and fails; we do it.
-	"deltas 0 5 gzip": 0, "deltas 0 5 snappy": 0, "deltas 0 5 lz4": 0, "deltas 0 5 zstd": 0,
-	// A length in six bytes is garbage like any other.
-	"size varint 6 bytes none": 87,
 	// Kafka stores these although no consumer can read them.
 	"rec size 0 lz4": 87, "rec size +1 lz4": 87, "rec size -1 short lz4": 87, "rec size 63 lz4": 87,
 }

@@ -18,6 +18,7 @@ type walk struct {
 	claimed   bool // claim is the timestamp of every record
 	claim     int64
 	maxRecord int // bytes of a record
+	packed    bool
 
 	max      int64 // greatest timestamp, NoTimestamp if there is no record
 	maxDelta int32 // offset delta of the first record that has it
@@ -39,7 +40,7 @@ func (w *walk) batch(b Batch, o *CheckOptions) error {
 			return unpackError(err)
 		}
 		defer buf.Release()
-		data = buf.Bytes()
+		data, w.packed = buf.Bytes(), true
 		if o.MaxDecompressed > 0 {
 			w.maxRecord = o.MaxDecompressed
 		}
@@ -76,7 +77,7 @@ func (w *walk) records(data []byte, o *CheckOptions) error {
 		if !ok {
 			var err error
 			if e, err = examine(data, p); err != nil {
-				return err
+				return w.unreadable(err)
 			}
 		}
 		if e.end-p > w.maxRecord {
@@ -99,10 +100,28 @@ func (w *walk) records(data []byte, o *CheckOptions) error {
 			w.reject(i, e.key, timestamp, e.offset, o)
 		}
 	}
+	if w.gaps && w.packed {
+		return refuse(Unreadable, "Offsets of compressed records are not consecutive")
+	}
 	if p != len(data) {
 		return refuse(InvalidRecord, "Incorrect declared batch size, records still remaining in file")
 	}
 	return nil
+}
+
+// errLongVarint is a size in more bytes than an int32 can need.
+var errLongVarint = errors.New("varint is too long, the most significant bit in the 5th byte is set")
+
+// unreadable says what Kafka says of such a size: its reader of uncompressed
+// records does not foresee it.
+func (w *walk) unreadable(err error) error {
+	switch {
+	case err != errLongVarint:
+		return err
+	case w.packed:
+		return refuse(InvalidRecord, "Found invalid record structure: %v", err)
+	}
+	return refuse(Unreadable, "%v", err)
 }
 
 // glance reads a usual record, all of whose fields take one byte or two, from
@@ -145,6 +164,9 @@ func glance(data []byte, p int) (e entry, ok bool) {
 	return e, long&0x80 == 0 && p+1 == e.end && p < len(data) && data[p] == 0
 }
 
+// maxUvarint is how many bytes an int32 takes at most.
+const maxUvarint = 5
+
 // minRecord is the size of a record with nothing in it.
 const minRecord = 6
 
@@ -161,7 +183,10 @@ func short(w uint64) (v uint32, n int) {
 func examine(data []byte, p int) (e entry, err error) {
 	u, start := uvarint(data, p)
 	size := unzigzag(u)
-	if start == invalid {
+	switch {
+	case start == invalid && len(data)-p >= maxUvarint:
+		return e, errLongVarint
+	case start == invalid:
 		return e, refuse(InvalidRecord, "Incorrect declared batch size, premature EOF reached")
 	}
 	if size < 0 || int(size) > len(data)-start {

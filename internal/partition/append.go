@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 
@@ -39,7 +40,7 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 	if err != nil {
 		return Appended{}, err
 	}
-	if b, err = recompress(cfg, b, info); err != nil {
+	if b, err = recompress(cfg, b); err != nil {
 		return Appended{}, err
 	}
 	if int64(len(b)) > cfg.SegmentBytes {
@@ -64,13 +65,22 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 func (p *Partition) checkOptions(cfg *config.Topic, now time.Time) record.CheckOptions {
 	o := record.CheckOptions{
 		Name: p.name, Now: now.UnixMilli(), LogAppendTime: cfg.LogAppendTime,
-		TimestampBefore: cfg.TimestampBefore.Milliseconds(), TimestampAfter: cfg.TimestampAfter.Milliseconds(),
-		KeysRequired: cfg.Compact, MaxBytes: int(cfg.MaxMessageBytes), MaxDecompressed: int(cfg.MaxDecompressedBytes),
+		TimestampBefore: kafkaMillis(cfg.TimestampBefore), TimestampAfter: kafkaMillis(cfg.TimestampAfter),
+		KeysRequired: cfg.Compact, MaxBytes: max(1, int(cfg.MaxMessageBytes)), MaxDecompressed: int(cfg.MaxDecompressedBytes),
 	}
 	if cfg.ValidateHeader {
 		o.Validation = record.HeaderOnly
 	}
 	return o
+}
+
+// kafkaMillis are the milliseconds of a limit, or 0 for none: the longest
+// duration stands for Kafka's longest, which is longer.
+func kafkaMillis(d time.Duration) int64 {
+	if d == math.MaxInt64 {
+		return 0
+	}
+	return d.Milliseconds()
 }
 
 func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w *woken) (Appended, error) {

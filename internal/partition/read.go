@@ -87,16 +87,16 @@ func (p *Partition) Read(w Want) (Read, error) {
 	if err != nil {
 		return r, err
 	}
-	if w.LastEpoch != model.NoEpoch {
-		epoch, end, err := p.log.EpochEnd(w.LastEpoch)
+	if w.LastEpoch > model.NoEpoch {
+		end, err := p.epochEnd(s, w.LastEpoch)
 		if err != nil {
 			return r, err
 		}
-		if epoch == model.NoEpoch || end == model.NoOffset {
+		if end.Epoch == model.NoEpoch || end.End == model.NoOffset {
 			return r, ErrOutOfRange
 		}
-		if epoch < w.LastEpoch || end < w.From {
-			r.Diverged = &EpochEnd{epoch, end}
+		if end.Epoch < w.LastEpoch || end.End < w.From {
+			r.Diverged = &end
 			return r, nil
 		}
 	}
@@ -228,8 +228,15 @@ func (p *Partition) EpochEnd(believes, of model.Epoch) (EpochEnd, error) {
 	if err != nil {
 		return EpochEnd{}, err
 	}
-	if of == s.Epoch {
+	return p.epochEnd(s, of)
+}
+
+func (p *Partition) epochEnd(s State, of model.Epoch) (EpochEnd, error) {
+	switch {
+	case of == s.Epoch:
 		return EpochEnd{of, s.End}, nil
+	case of < model.NoEpoch: // Kafka takes it for one before the first.
+		return EpochEnd{of, s.Start}, nil
 	}
 	epoch, end, err := p.log.EpochEnd(of)
 	if err == nil && of > model.NoEpoch && of < s.Epoch && epoch == model.NoEpoch {

@@ -6,9 +6,8 @@ import (
 )
 
 // recompress packs a batch as the topic's compression.type asks. Nearly always
-// that is "producer": as it came, and b is returned, unless its records have
-// to be numbered anew.
-func recompress(cfg *config.Topic, b record.Batch, info record.Info) (record.Batch, error) {
+// that is "producer": as it came, and b is returned.
+func recompress(cfg *config.Topic, b record.Batch) (record.Batch, error) {
 	codec, level := b.Codec(), -1
 	switch cfg.Compression.Type {
 	case "uncompressed":
@@ -22,7 +21,7 @@ func recompress(cfg *config.Topic, b record.Batch, info record.Info) (record.Bat
 	case "zstd":
 		codec, level = record.Zstd, cfg.Compression.ZstdLevel
 	}
-	if codec == b.Codec() && !info.Renumber {
+	if codec == b.Codec() {
 		return b, nil
 	}
 	return record.Recompress(b, codec, level, nil)
