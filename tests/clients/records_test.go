@@ -99,7 +99,7 @@ var codecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 // oracle is a franz-go client: it judges what the others wrote.
 func oracle(t *testing.T, n *node.Node, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(n.Addr)}, opts...)...)
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(n.Addr), kgo.AlwaysRetryEOF()}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

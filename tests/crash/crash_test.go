@@ -130,6 +130,7 @@ func newWriter(t *testing.T, n *node.Node, partition int32, idempotent bool, r *
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }), kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.DialTimeout(time.Second),
+		kgo.AlwaysRetryEOF(), // A broker may die right after it took a connection.
 	}
 	if !idempotent {
 		opts = append(opts, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
