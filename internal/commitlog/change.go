@@ -15,6 +15,8 @@ import (
 // at or above the end changes nothing; one below the start restarts the log
 // there.
 func (l *Log) Truncate(to model.Offset) error {
+	l.removal.Lock()
+	defer l.removal.Unlock()
 	l.append.Lock()
 	defer l.append.Unlock()
 	return l.wrap("truncate", l.truncate(to))
@@ -170,6 +172,8 @@ func (l *Log) syncWhatIsLeft() error {
 // TruncateFullyAndStartAt removes everything; the log is empty and goes on at
 // an offset. Durable when it returns.
 func (l *Log) TruncateFullyAndStartAt(o model.Offset) error {
+	l.removal.Lock()
+	defer l.removal.Unlock()
 	l.append.Lock()
 	defer l.append.Unlock()
 	if err := l.Err(); err != nil {
@@ -252,58 +256,80 @@ type Retention struct {
 	Limit model.Offset
 }
 
-// Retain deletes the segments that retention, or the log start, gives up, oldest
-// first, and moves the start. An active segment whose records are all too old is rolled and
-// deleted too. Deletion is a rename to .deleted, durable when Retain returns;
-// DeleteExpired frees the space. It returns how many segments were deleted.
-func (l *Log) Retain(now time.Time, r Retention) (int, error) {
+// RollExpired rolls an active segment whose records are all older than r.Age,
+// so that Retain can delete it. Rolling asks for a snapshot of the end of the
+// log: whoever keeps the producer state calls it as he calls Append. Nothing is
+// synced.
+func (l *Log) RollExpired(now time.Time, r Retention) error {
 	l.append.Lock()
 	defer l.append.Unlock()
 	if err := l.Err(); err != nil {
-		return 0, err
+		return err
+	}
+	s := l.active()
+	if s.size == 0 || r.Age <= 0 || l.End() > r.Limit {
+		return nil
+	}
+	l.lastNow = now
+	old, err := l.olderThan(s, now.Add(-r.Age))
+	if err == nil && old {
+		err = l.roll()
+	}
+	return l.wrap("roll", err)
+}
+
+// Retain deletes the segments that retention, or the log start, gives up, oldest
+// first, and moves the start. The active segment stays: see RollExpired.
+// Deletion is a rename to .deleted, durable when Retain returns; DeleteExpired
+// frees the space. It returns how many segments were deleted. Appends go on
+// while it waits for the disk.
+func (l *Log) Retain(now time.Time, r Retention) (int, error) {
+	l.removal.Lock()
+	defer l.removal.Unlock()
+	gone, err := l.takeOut(now, r)
+	if err != nil || len(gone) == 0 {
+		return 0, l.wrap("retain", err)
+	}
+	if err := l.retire(gone); err != nil {
+		return 0, l.wrap("retain", l.fail(err))
+	}
+	return len(gone), l.wrap("retain", l.forgetEpochs())
+}
+
+// takeOut takes the segments that may go out of memory.
+func (l *Log) takeOut(now time.Time, r Retention) ([]*segment, error) {
+	l.append.Lock()
+	defer l.append.Unlock()
+	if err := l.Err(); err != nil {
+		return nil, err
 	}
 	l.lastNow = now
 	n, err := l.retainable(now, r)
 	if err != nil || n == 0 {
-		return 0, l.wrap("retain", err)
+		return nil, err
 	}
-	if n == len(l.mu.segments) {
-		if err := l.rollTo(l.End()); err != nil {
-			return 0, l.wrap("retain", err)
-		}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	gone := l.mu.segments[:n]
+	l.mu.segments = slices.Clone(l.mu.segments[n:])
+	l.mu.start = max(l.mu.start, l.mu.segments[0].base)
+	for _, s := range gone {
+		s.closeLocked()
+		l.mu.deleted = append(l.mu.deleted, deletedSegment{s.base, now})
 	}
-	if err := l.retire(n, now); err != nil {
-		return 0, l.wrap("retain", l.fail(err))
-	}
-	return n, l.wrap("retain", l.trimEpochsIfRoom())
-}
-
-// trimEpochsIfRoom must not stop retention on a full disk: epochs that stay in
-// the file too long are left out when it is read.
-func (l *Log) trimEpochsIfRoom() error {
-	err := l.trimEpochs(l.firstBase(), l.End())
-	if isFull(err) {
-		return nil
-	}
-	return err
+	return gone, nil
 }
 
 // retainable counts the segments at the front that may go.
 func (l *Log) retainable(now time.Time, r Retention) (int, error) {
 	surplus := l.Size() - r.Bytes
-	for i, s := range l.mu.segments {
-		end := l.End()
-		last := i == len(l.mu.segments)-1
-		if !last {
-			end = l.mu.segments[i+1].base
-		}
-		if s.size == 0 && last || end > r.Limit {
+	sealed := len(l.mu.segments) - 1
+	for i, s := range l.mu.segments[:sealed] {
+		end := l.mu.segments[i+1].base
+		if end > r.Limit {
 			return i, nil
 		}
-		gone := !last && end <= l.Start()
-		if !gone && r.Bytes > 0 && !last && surplus >= s.size {
-			gone = true
-		}
+		gone := end <= l.Start() || r.Bytes > 0 && surplus >= s.size
 		if !gone && r.Age > 0 {
 			old, err := l.olderThan(s, now.Add(-r.Age))
 			if err != nil {
@@ -316,7 +342,7 @@ func (l *Log) retainable(now time.Time, r Retention) (int, error) {
 		}
 		surplus -= s.size
 	}
-	return len(l.mu.segments), nil
+	return sealed, nil
 }
 
 // olderThan asks the records of a segment or, if none has a timestamp, its file.
@@ -335,20 +361,11 @@ func (l *Log) olderThan(s *segment, t time.Time) (bool, error) {
 	return ts < t.UnixMilli(), nil
 }
 
-// retire renames the files of the first n segments, oldest first. Renaming the
+// retire renames the files of segments, oldest first. Renaming the
 // log is what deletes a segment; it is durable before the indexes follow, which
 // without it are nothing, and before the next segment: a crash leaves no hole,
 // and no segment without its aborted transactions.
-func (l *Log) retire(n int, now time.Time) error {
-	l.mu.Lock()
-	gone := l.mu.segments[:n]
-	l.mu.segments = slices.Clone(l.mu.segments[n:])
-	l.mu.start = max(l.mu.start, l.mu.segments[0].base)
-	for _, s := range gone {
-		s.closeLocked()
-		l.mu.deleted = append(l.mu.deleted, deletedSegment{s.base, now})
-	}
-	l.mu.Unlock()
+func (l *Log) retire(gone []*segment) error {
 	for _, s := range gone {
 		if err := l.retireFile(s, logSuffix); err != nil {
 			return err
@@ -377,8 +394,11 @@ func (l *Log) retireFile(s *segment, suffix string) error {
 // DeleteExpired removes the files of segments that were deleted at least delay
 // ago (file.delete.delay.ms). It returns how many segments still wait.
 func (l *Log) DeleteExpired(now time.Time, delay time.Duration) (waiting int, err error) {
-	l.append.Lock()
-	defer l.append.Unlock()
+	l.removal.Lock()
+	defer l.removal.Unlock()
+	if err := l.Err(); errors.Is(err, ErrClosed) {
+		return 0, err // The directory may belong to somebody else.
+	}
 	l.mu.Lock()
 	due := 0
 	for due < len(l.mu.deleted) && now.Sub(l.mu.deleted[due].at) >= delay {

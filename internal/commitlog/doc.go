@@ -27,10 +27,11 @@
 //
 // # Locks
 //
-// Two locks: `append` is held through every change of the log and, by
+// Three locks. `removal` is held by what takes segments away, disk work
+// included, and comes first. `append` is held through every change of the log and, by
 // truncation and the assignment of an epoch only, through a sync; `mu` guards
 // what readers see and is held for memory, and for opening a file, only.
-// append comes first. A reader notes under mu a segment, its published size and
+// append comes before it. A reader notes under mu a segment, its published size and
 // a reference on its file, and reads without a lock: bytes below the published
 // size change only by truncation, whose victims no consumer may have seen.
 //

@@ -258,6 +258,19 @@ func (l *Log) noteEpochs(b []byte, in incoming) error {
 	return l.assign(add...)
 }
 
+// forgetEpochs forgets those of records that are gone. The file is left as it
+// is until the next epoch comes: what lies below the log is left out when it is
+// read, and retention neither waits for it nor needs space.
+func (l *Log) forgetEpochs() error {
+	l.epochs.mu.Lock()
+	defer l.epochs.mu.Unlock()
+	if err := l.loadEpochsLocked(); err != nil {
+		return err
+	}
+	l.epochs.mu.list = epochsBetween(l.epochs.mu.list, l.firstBase(), l.End())
+	return nil
+}
+
 // trimEpochs keeps the epochs of [start, end], on disk too if anything goes.
 func (l *Log) trimEpochs(start, end model.Offset) error {
 	l.epochs.mu.Lock()

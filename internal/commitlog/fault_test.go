@@ -136,6 +136,9 @@ func TestRetention(t *testing.T) {
 	check := func(r Retention, now time.Duration, start, end model.Offset) {
 		t.Helper()
 		l := open(true)
+		if err := l.RollExpired(testNow.Add(now), r); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := l.Retain(testNow.Add(now), r); err != nil {
 			t.Fatal(err)
 		}

@@ -19,8 +19,12 @@ type Log struct {
 	dir  string
 	opts Options // Changed by Tune only, guarded by append.
 
+	// removal is held by whoever takes segments away, also while the disk does.
+	removal sync.Mutex
 	// append is held by whoever changes the log.
 	append sync.Mutex
+	// markings are those between BeginMark and Finish.
+	markings sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
@@ -284,12 +288,15 @@ func (l *Log) publish(s *segment, b []byte, in incoming) {
 // fail takes the log offline and returns the error to report.
 func (l *Log) fail(err error) error {
 	l.mu.Lock()
-	if l.mu.err == nil {
+	first := l.mu.err == nil
+	if first {
 		l.mu.err = fmt.Errorf("%w: %w", ErrOffline, err)
 	}
 	err = l.mu.err
 	l.mu.Unlock()
-	l.event(Event{Kind: EventOffline, Err: err})
+	if first {
+		l.event(Event{Kind: EventOffline, Err: err})
+	}
 	return err
 }
 
@@ -478,8 +485,18 @@ func (l *Log) Idle() {
 }
 
 // Close writes the indexes out and closes the files. It does not sync: a clean
-// shutdown takes a mark first.
+// shutdown takes a mark first. When it returns, nothing of this log touches the
+// directory any more, which may be renamed and made anew: it waits for a
+// marking or a deletion that has begun.
 func (l *Log) Close() error {
+	l.removal.Lock()
+	defer l.removal.Unlock()
+	err := l.close()
+	l.markings.Wait()
+	return err
+}
+
+func (l *Log) close() error {
 	l.append.Lock()
 	defer l.append.Unlock()
 	err := l.Err()

@@ -168,6 +168,7 @@ func (l *Log) BeginMark(snapshot []byte) (*Marking, error) {
 		return nil, l.wrap("mark", err)
 	}
 	m := &Marking{l: l, snapshot: slices.Clone(snapshot), sync: sync}
+	l.markings.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m.mark = Mark{
@@ -199,8 +200,9 @@ func (m *Marking) collectIndexesLocked() {
 
 // Finish syncs data, indexes and snapshot and returns the mark, for the caller
 // to keep. The previous mark stays good until the caller has kept this one. One
-// marking of a log at a time.
+// marking of a log at a time; every one that began is to be finished.
 func (m *Marking) Finish() (Mark, error) {
+	defer m.l.markings.Done()
 	beside := m.flushBeside()
 	if err := m.l.FinishSync(m.sync, m.sync.Flush()); err != nil {
 		return Mark{}, err

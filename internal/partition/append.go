@@ -9,6 +9,7 @@ import (
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/invariant"
 	"github.com/barnabas-log/barnabas/internal/producers"
 	"github.com/barnabas-log/barnabas/internal/replication"
 	"github.com/barnabas-log/barnabas/model"
@@ -49,10 +50,17 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 	var w woken
 	p.mu.Lock()
 	a, err := p.appendLocked(b, acksAll, now, &w)
-	tell := err == nil && !a.Duplicate && p.markDirtyLocked()
+	var dirty, grown bool
+	if err == nil && !a.Duplicate {
+		dirty, grown = p.markDirtyLocked(), !p.mu.grown
+		p.mu.grown = true
+	}
 	p.mu.Unlock()
 	w.wake()
-	if tell {
+	if grown {
+		p.grownFn(p)
+	}
+	if dirty {
 		p.dirtyFn(p)
 	}
 	if cfg.LogAppendTime && !a.Duplicate {
@@ -99,6 +107,9 @@ func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w 
 		a.Duplicate, a.Base, a.End, a.LogAppendTime = true, verdict.BaseOffset, verdict.LastOffset+1, verdict.Timestamp
 		return a, nil
 	}
+	if p.full != nil && p.full() {
+		return a, ErrDiskFull
+	}
 	a.Base, a.End, err = p.log.Append(b, a.Epoch, now)
 	if err != nil {
 		a.Base = model.NoOffset
@@ -108,7 +119,7 @@ func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w 
 		return a, p.appendFailedLocked(err, w)
 	}
 	p.mu.appended += int64(len(b))
-	p.mu.lastAppend = now
+	p.lastAppend.Store(now.UnixNano())
 	if p.mu.unflushed == 0 {
 		p.mu.unflushedAt = now
 	}
@@ -124,17 +135,26 @@ func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w 
 func (p *Partition) minISRLocked() int { return min(p.config.Load().MinISR, p.mu.replica.Replicas()) }
 
 // appendFailedLocked sorts what can go wrong when writing: a full disk refuses
-// this batch, anything else ends the partition.
+// this batch, a shortage of the process passes, anything else ends the
+// partition.
 func (p *Partition) appendFailedLocked(err error, w *woken) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	case errors.Is(err, commitlog.ErrTooLarge):
 		return ErrTooLargeForSegment
+	case p.log.Err() == nil && shortage(err):
+		return fmt.Errorf("%w: %w", ErrOffline, err)
 	}
 	p.mu.failed = fmt.Errorf("%w: %w", ErrOffline, err)
 	p.mu.waiters.everybody(w)
 	return p.mu.failed
+}
+
+// shortage reports errors of a process that has too many files open or too
+// little memory: they say nothing about the disk.
+func shortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // releaseLocked tells those who wait that the commit point has risen;
@@ -142,10 +162,28 @@ func (p *Partition) appendFailedLocked(err error, w *woken) error {
 func (p *Partition) releaseLocked(committed int64, w *woken) {
 	to := p.mu.replica.Committed()
 	gained := committed - p.mu.committed
+	invariant.Must(gained >= 0, "committed bytes fell")
 	p.mu.committed = committed
 	p.mu.producers.Committed(to)
 	p.mu.waiters.committed(to, w)
-	p.mu.waiters.readable(gained, p.mu.producers.Stable(to) == to, w)
+	p.mu.waiters.readable(gained, p.stableRoseLocked(to), w)
+}
+
+// stableRoseLocked says what a rise of the commit point means to readers of
+// committed transactions. Between transactions they gain the bytes that all
+// gain. Where one is open, or has just ended, what they gain is not what was
+// committed last: then they look for themselves.
+func (p *Partition) stableRoseLocked(to model.Offset) stableGain {
+	was, held := p.mu.stable, p.mu.held
+	p.mu.stable = p.mu.producers.Stable(to)
+	p.mu.held = p.mu.stable != to
+	switch {
+	case !held && !p.mu.held:
+		return gainSame
+	case p.mu.stable > was:
+		return gainOther
+	}
+	return gainNone
 }
 
 // markDirtyLocked reports whether the flusher has to be told: every append of
@@ -172,7 +210,9 @@ func (p *Partition) NeedsFlush(now time.Time) bool {
 // done.
 type Syncing struct {
 	commitlog.Syncing
-	bytes int64
+	// Gained is how many bytes were appended since the last sync began.
+	Gained int64
+	bytes  int64
 }
 
 // BeginSync takes what there is to sync. Appends that come later are dirty
@@ -180,18 +220,28 @@ type Syncing struct {
 func (p *Partition) BeginSync() (Syncing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.dirty = false
-	p.mu.unflushed = 0
 	s, err := p.log.BeginSync()
-	return Syncing{s, p.mu.appended}, err
+	if err != nil {
+		return Syncing{}, err
+	}
+	return p.beganSyncLocked(s), nil
+}
+
+func (p *Partition) beganSyncLocked(s commitlog.Syncing) Syncing {
+	gained := p.mu.appended - p.mu.syncing
+	p.mu.dirty, p.mu.unflushed, p.mu.syncing = false, 0, p.mu.appended
+	return Syncing{s, gained, p.mu.appended}
 }
 
 // Synced tells the outcome of a sync that BeginSync began. An error takes the
 // partition offline: a failed sync is never retried, because the kernel may
-// have thrown the dirty pages away.
+// have thrown the dirty pages away. A log that was closed meanwhile has ended
+// already.
 func (p *Partition) Synced(s Syncing, err error) {
 	if err := p.log.FinishSync(s.Syncing, err); err != nil {
-		p.Fail(err)
+		if !errors.Is(err, commitlog.ErrClosed) {
+			p.Fail(err)
+		}
 		return
 	}
 	var w woken

@@ -54,8 +54,12 @@ type Options struct {
 	// (producer.id.expiration.ms).
 	ProducerExpiry time.Duration
 	// Dirty is told, once until the next BeginSync, that there is something to
-	// sync. It is called without the lock.
-	Dirty func(*Partition)
+	// sync. Grown is told, once until the next BeginMark, that something was
+	// appended. Both are called without the lock.
+	Dirty, Grown func(*Partition)
+	// Full, if not nil, is asked before each append, under the lock: records
+	// are refused while it says so, because the space left is for other things.
+	Full func() bool
 }
 
 // Partition is one replica. Its methods may be called by anybody at any time.
@@ -64,9 +68,13 @@ type Partition struct {
 	name    string // Of ID, for messages.
 	self    model.NodeID
 	dirtyFn func(*Partition)
+	grownFn func(*Partition)
+	full    func() bool
 	expiry  time.Duration
 	log     *commitlog.Log
 	config  atomic.Pointer[config.Topic]
+	// lastAppend is the time of the last append, in nanoseconds since 1970.
+	lastAppend atomic.Int64
 
 	mu struct {
 		sync.Mutex
@@ -74,23 +82,33 @@ type Partition struct {
 		replica   *replication.Replica
 		waiters   waiters
 		dirty     bool  // Dirty was called and BeginSync not yet.
+		grown     bool  // Grown was called and BeginMark not yet.
 		failed    error // Why the partition is offline.
 		closed    bool
-		// Bytes ever appended since open, and how many of those are synced and
-		// committed: what a waiting fetch has to gain.
-		appended, committed int64
+		// Bytes ever appended since open, how many of those the newest sync
+		// covers, and how many are committed: what a waiting fetch has to gain.
+		appended, syncing, committed int64
+		// The stable offset at the last rise of the commit point, and whether a
+		// transaction held it below.
+		stable model.Offset
+		held   bool
 		// Messages and the time since the last sync, for flush.messages and
 		// flush.ms with durability=os.
 		unflushed   int64
 		unflushedAt time.Time
-		lastAppend  time.Time
 	}
 }
 
 // Open opens the directory and rebuilds what the producers wrote. The
 // partition leads nothing until Assign.
 func Open(o Options) (*Partition, error) {
-	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self, dirtyFn: o.Dirty, expiry: o.ProducerExpiry}
+	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self, dirtyFn: o.Dirty, grownFn: o.Grown, full: o.Full, expiry: o.ProducerExpiry}
+	if p.dirtyFn == nil {
+		p.dirtyFn = func(*Partition) {}
+	}
+	if p.grownFn == nil {
+		p.grownFn = func(*Partition) {}
+	}
 	p.config.Store(o.Config)
 	p.mu.producers = producers.New(producers.Options{})
 	o.Log.SegmentBytes, o.Log.SegmentAge = o.Config.SegmentBytes, o.Config.SegmentAge
@@ -152,11 +170,17 @@ func (p *Partition) Assign(a replication.Assignment) {
 	p.mu.Lock()
 	was := p.mu.replica.Epoch()
 	p.mu.replica.Handle(replication.Assigned{Assignment: a, End: p.log.End(), Synced: p.log.SyncedEnd()})
-	p.mu.committed = p.mu.appended
+	to := p.mu.replica.Committed()
+	if to == p.log.End() {
+		p.mu.committed = p.mu.appended
+	} // Else the bytes above are gained with the next sync.
+	p.mu.producers.Committed(to)
+	p.stableRoseLocked(to)
 	if was != a.Epoch || !p.mu.replica.Leads() {
 		p.mu.waiters.everybody(&w)
 	} else {
-		p.mu.waiters.committed(p.mu.replica.Committed(), &w)
+		p.mu.waiters.committed(to, &w)
+		p.mu.waiters.noReaders(&w) // They look again: seldom, and simpler than counting.
 	}
 	p.mu.Unlock()
 	w.wake()
@@ -236,7 +260,11 @@ func (p *Partition) Epoch() (model.Epoch, model.NodeID) {
 func (p *Partition) BeginMark() (*commitlog.Marking, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.log.BeginMark(p.snapshotLocked())
+	m, err := p.log.BeginMark(p.snapshotLocked())
+	if err == nil {
+		p.mu.grown, p.mu.unflushed = false, 0
+	}
+	return m, err
 }
 
 // snapshotLocked is nil when there are no producers, which saves a file and its
@@ -249,23 +277,36 @@ func (p *Partition) snapshotLocked() []byte {
 }
 
 // Retain deletes what the topic's retention gives up, never above the commit
-// point. It returns how many segments went.
+// point. It returns how many segments went. The lock is held for the decision
+// only, within which the log may be rolled; deleting waits for the disk.
 func (p *Partition) Retain(now time.Time) (int, error) {
+	r, ok, err := p.beginRetain(now)
+	if err != nil || !ok {
+		return 0, err
+	}
+	n, err := p.log.Retain(now, r)
+	if n > 0 {
+		p.mu.Lock()
+		p.mu.producers.LogStart(p.log.Start())
+		p.mu.Unlock()
+	}
+	return n, err
+}
+
+// beginRetain rolls a log whose newest records are too old as well: under the
+// lock, because rolling writes a snapshot of the producers at the log's end.
+func (p *Partition) beginRetain(now time.Time) (r commitlog.Retention, ok bool, err error) {
 	cfg := p.config.Load()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mu.failed != nil || p.mu.closed {
-		return 0, nil
+		return r, false, nil
 	}
-	r := commitlog.Retention{Limit: p.mu.replica.Committed()}
+	r.Limit = p.mu.replica.Committed()
 	if cfg.Delete {
 		r.Age, r.Bytes = cfg.Retention, cfg.RetentionBytes
 	}
-	n, err := p.log.Retain(now, r)
-	if n > 0 {
-		p.mu.producers.LogStart(p.log.Start())
-	}
-	return n, err
+	return r, true, p.log.RollExpired(now, r)
 }
 
 // ExpireProducers forgets producers that have been silent too long.
@@ -301,7 +342,5 @@ func (p *Partition) checkEpochLocked(e model.Epoch) error {
 
 // IdleSince is for how long nothing was appended.
 func (p *Partition) IdleSince(now time.Time) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return now.Sub(p.mu.lastAppend)
+	return now.Sub(time.Unix(0, p.lastAppend.Load()))
 }

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/model"
@@ -120,11 +121,14 @@ func (p *Partition) Read(w Want) (Read, error) {
 	return r, nil
 }
 
-// readFailed sorts what can go wrong when reading. A log that was closed or
-// whose disk fails ends the partition; the rest is the reader's problem alone.
+// readFailed sorts what can go wrong when reading. A disk that fails ends the
+// partition; a shortage of the process is this reader's problem alone.
 func (p *Partition) readFailed(err error) error {
-	if errors.Is(err, commitlog.ErrClosed) {
+	switch {
+	case errors.Is(err, commitlog.ErrClosed):
 		return ErrNotLeader
+	case shortage(err):
+		return fmt.Errorf("%w: %w", ErrOffline, err)
 	}
 	p.Fail(err)
 	return p.Err()
@@ -140,13 +144,15 @@ func (p *Partition) Aborted(from, upTo model.Offset) ([]commitlog.AbortedTxn, er
 func (p *Partition) Acknowledged(end model.Offset, epoch model.Epoch) (done bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.failed != nil {
-		return false, p.mu.failed
-	}
-	if p.mu.replica.Committed() >= end {
+	switch {
+	case p.mu.replica.Epoch() != epoch:
+		// What is at these offsets now may be another leader's.
+		return false, ErrNotLeader
+	case p.mu.replica.Committed() >= end:
 		return true, nil
-	}
-	if !p.mu.replica.Leads() || p.mu.replica.Epoch() != epoch {
+	case p.mu.failed != nil:
+		return false, p.mu.failed
+	case !p.mu.replica.Leads():
 		return false, ErrNotLeader
 	}
 	return false, nil

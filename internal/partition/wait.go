@@ -33,9 +33,6 @@ func NewNeed(who Waker, bytes int64, stable bool) *Need {
 	return n
 }
 
-// Reset gives the need another count, for a fetch that goes on waiting.
-func (n *Need) Reset(bytes int64) { n.bytes.Store(bytes) }
-
 // take counts bytes that have become readable.
 func (n *Need) take(bytes int64) bool { return n.bytes.Add(-bytes) <= 0 }
 
@@ -81,11 +78,23 @@ func (s *waiters) committed(to model.Offset, w *woken) {
 	}
 }
 
-// readable tells readers of bytes that have become visible. stable says
-// whether they are visible to readers of committed transactions too.
-func (s *waiters) readable(bytes int64, stable bool, w *woken) {
+// stableGain is what readers of committed transactions gain when others do.
+type stableGain int8
+
+const (
+	gainNone  stableGain = iota
+	gainSame             // The same bytes.
+	gainOther            // Something; how much is not known.
+)
+
+// readable tells readers of bytes that have become visible, and those of
+// committed transactions of what became visible to them.
+func (s *waiters) readable(bytes int64, stable stableGain, w *woken) {
 	s.reads = slices.DeleteFunc(s.reads, func(n *Need) bool {
-		if n.Stable && !stable || !n.take(bytes) {
+		if n.Stable && stable == gainNone {
+			return false
+		}
+		if !(n.Stable && stable == gainOther) && !n.take(bytes) {
 			return false
 		}
 		w.add(n.who)
