@@ -224,3 +224,33 @@ func takeOver(t *testing.T, end func(*kafka.Broker) error) {
 	n.Again()
 	consume(t, n.Addr)
 }
+
+// TestKafkaTakesOver starts a real Kafka on a whole data directory of ours,
+// metadata log included: whoever tries Barnabas can go back. Then Barnabas
+// takes the directory over again.
+func TestKafkaTakesOver(t *testing.T) {
+	n := node.Start(t)
+	create(t, n.Addr)
+	produce(t, n.Addr)
+	n.Stop()
+	k := startKafka(t, filepath.Dir(n.Data))
+	consume(t, k.Addr)
+	cl := client(t, k.Addr, kgo.DefaultProduceTopic(topic))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := cl.ProduceSync(ctx, &kgo.Record{Value: []byte(value(records))}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	n.Again()
+	consume(t, n.Addr)
+	ends, err := kadm.NewClient(client(t, n.Addr)).ListEndOffsets(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, _ := ends.Lookup(topic, 0); end.Offset != records+1 {
+		t.Errorf("the log ends at %d, want %d", end.Offset, records+1)
+	}
+}
