@@ -5,6 +5,7 @@ DATA      ?= ./barnabas-data
 LISTEN    ?= 127.0.0.1:9092
 FUZZTIME  ?= 10s
 COUNT     ?= 1
+BYTES     ?= 1e9
 PKG       ?= ./...
 REPORT     = bin/testreport
 TEST       = $(GO) test -json
