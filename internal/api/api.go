@@ -100,10 +100,12 @@ type session struct {
 	ctx      context.Context // Ends with the connection.
 	cancel   context.CancelCauseFunc
 
-	// Used by Handle only.
+	// Used by Handle only, and empty between requests: what they hold aliases a
+	// frame.
 	reader  wire.Reader
-	produce wire.ProduceRequest
+	produce produceScratch
 	fetch   wire.FetchRequest
+	parts   places[partKey]
 
 	produces freeList[produceAnswer]
 	fetches  freeList[fetchAnswer]
@@ -165,6 +167,7 @@ var served = func() (table [128]*operation) {
 // does: some clients of old wrote them.
 func (s *session) Handle(frame []byte, a *listener.Answer) {
 	s.reader.Reset(frame)
+	defer s.reader.Reset(nil)
 	h, err := wire.ReadRequestHeader(&s.reader)
 	if err != nil && (h.Key != wire.ApiVersionsKey || h.Version >= 0 || !errors.Is(err, wire.ErrVersion)) {
 		s.malformed(a, h, err)

@@ -23,8 +23,8 @@ const (
 // serveFetch gives readers what there is, or waits until there is enough.
 func (s *session) serveFetch(c *call) {
 	q := &s.fetch
-	q.Reset()
-	if err := wire.ReadExactly(&s.reader, q, c.Version); err != nil {
+	defer s.forgetFetch()
+	if err := q.ReadFrom(&s.reader, c.Version); err != nil {
 		s.malformed(c.a, c.RequestHeader, err)
 		return
 	}
@@ -32,7 +32,11 @@ func (s *session) serveFetch(c *call) {
 	if f == nil {
 		f = &fetchAnswer{session: s}
 	}
-	f.begin(c, q)
+	known := f.begin(c, q)
+	if !known {
+		f.refuseAll(q)
+		return
+	}
 	if refused := f.enter(q); refused != wire.None {
 		f.refuse(refused)
 		return
@@ -45,6 +49,20 @@ func (s *session) serveFetch(c *call) {
 	f.park()
 }
 
+// forgetFetch forgets the request, and gives back what a large one took.
+func (s *session) forgetFetch() {
+	s.parts.reset()
+	n := 0
+	for i := range s.fetch.Topics {
+		n += len(s.fetch.Topics[i].Partitions)
+		s.fetch.Topics[i].Topic = ""
+	}
+	if n > keptParts || cap(s.fetch.Topics) > keptTopics || cap(s.fetch.ForgottenTopicsData) > 0 {
+		s.fetch = wire.FetchRequest{}
+	}
+	s.fetch.Reset()
+}
+
 // fetchAnswer is the answer to one Fetch, while it is made.
 type fetchAnswer struct {
 	session   *session
@@ -54,6 +72,7 @@ type fetchAnswer struct {
 	wait      time.Duration
 	deadline  time.Time
 	isolation partition.Isolation
+	follower  bool // It says that it is one of our replicas.
 
 	// In a fetch session: which, and that only changes are answered.
 	inSession   *fetchSession
@@ -62,7 +81,9 @@ type fetchAnswer struct {
 
 	parts  []fetchPart
 	bytes  int
-	urgent bool // Some partition has an answer that cannot wait.
+	exist  int            // Partitions that there are.
+	urgent bool           // Some partition has an answer that cannot wait.
+	failed wire.ErrorCode // Of the whole.
 
 	parked bool
 	alarm  alarm
@@ -80,58 +101,71 @@ type fetchPart struct {
 	read      partition.Read
 	aborted   []commitlog.AbortedTxn
 	err       error
+	missing   bool // There is no such partition.
 }
 
-func (f *fetchAnswer) begin(c *call, q *wire.FetchRequest) {
+// begin reads what is not about partitions. It reports false for an isolation
+// level that does not exist.
+func (f *fetchAnswer) begin(c *call, q *wire.FetchRequest) (known bool) {
 	f.call = *c
 	f.call.client, f.call.ClientID = "", nil // Both alias the frame.
 	f.maxBytes = min(int(q.MaxBytes), int(f.session.opts.Config.FetchMaxBytes))
 	f.minBytes = min(int(q.MinBytes), f.maxBytes)
 	f.wait = time.Duration(q.MaxWaitMs) * time.Millisecond
-	f.isolation = partition.Uncommitted
-	if q.IsolationLevel == int8(partition.Committed) {
-		f.isolation = partition.Committed
-	}
+	f.follower = q.ReplicaID >= 0 || q.ReplicaState.ReplicaID >= 0
 	f.inSession, f.sessionID, f.incremental = nil, 0, false
-	f.parts, f.bytes, f.urgent, f.parked = f.parts[:0], 0, false, false
+	f.parts, f.bytes, f.urgent, f.parked, f.failed = f.parts[:0], 0, false, false, wire.None
+	f.isolation, known = isolationOf(q.IsolationLevel)
+	return known
 }
 
 // enter finds out which partitions are asked for: those of the request, or
 // those of its session.
 func (f *fetchAnswer) enter(q *wire.FetchRequest) wire.ErrorCode {
-	if f.call.Version < fetchInSessions || q.SessionEpoch == finalEpoch || q.SessionID == 0 && q.SessionEpoch != initialEpoch {
-		f.session.sessions.remove(q.SessionID)
+	sessions := f.session.sessions
+	switch {
+	case f.call.Version < fetchInSessions || q.SessionEpoch == finalEpoch:
+		sessions.remove(q.SessionID)
 		f.addAll(q)
 		return wire.None
-	}
-	if q.SessionEpoch == initialEpoch {
-		f.session.sessions.remove(q.SessionID)
+	case q.SessionEpoch == initialEpoch:
+		sessions.remove(q.SessionID)
 		f.addAll(q)
-		f.inSession = f.session.sessions.create(f)
-		if f.inSession != nil {
+		if f.inSession = sessions.create(f); f.inSession != nil {
 			f.sessionID = f.inSession.id
 		}
 		return wire.None
 	}
-	return f.session.sessions.resume(f, q)
+	return sessions.resume(f, q)
 }
 
-// addAll asks for the partitions of a request without a session.
+// addAll asks for the partitions of a request, once each: of one that is named
+// twice, the last offset counts, as in Kafka.
 func (f *fetchAnswer) addAll(q *wire.FetchRequest) {
 	image := f.session.opts.Metadata.Image()
+	seen := &f.session.parts
+	seen.reset()
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		name, id := f.resolve(image, t.Topic, t.TopicID)
 		for j := range t.Partitions {
-			f.parts = append(f.parts, newFetchPart(name, id, &t.Partitions[j]))
+			p := newFetchPart(name, id, &t.Partitions[j])
+			if place, isNew := seen.at(p.key(f.byID())); isNew {
+				f.parts = append(f.parts, p)
+			} else {
+				f.parts[place] = p
+			}
 		}
 	}
 }
 
+// byID reports whether topics are named by id.
+func (f *fetchAnswer) byID() bool { return f.call.Version >= fetchByID }
+
 // resolve returns a topic's name, in memory of its own, and id. By id it may
 // be a topic without a name: one that we do not know.
 func (f *fetchAnswer) resolve(image *metadata.Image, name string, id model.TopicID) (string, model.TopicID) {
-	if f.call.Version >= fetchByID {
+	if f.byID() {
 		if t := image.TopicByID(id); t != nil {
 			return t.Name, id
 		}
@@ -146,7 +180,7 @@ func (f *fetchAnswer) resolve(image *metadata.Image, name string, id model.Topic
 func newFetchPart(name string, id model.TopicID, q *wire.FetchRequestFetchPartition) fetchPart {
 	return fetchPart{topic: name, id: id, index: q.Partition, want: partition.Want{
 		From: model.Offset(q.FetchOffset), MaxBytes: int(q.PartitionMaxBytes),
-		Believes: model.Epoch(q.CurrentLeaderEpoch), LastEpoch: model.Epoch(q.LastFetchedEpoch),
+		Believes: max(model.NoEpoch, model.Epoch(q.CurrentLeaderEpoch)), LastEpoch: max(model.NoEpoch, model.Epoch(q.LastFetchedEpoch)),
 	}}
 }
 
@@ -158,18 +192,30 @@ func (f *fetchAnswer) look() {
 	for i := range f.parts {
 		p := &f.parts[i]
 		f.lookAt(p, left)
-		if p.err != nil || p.read.Diverged != nil {
+		switch {
+		case p.missing:
+			continue // It ends no wait for the others: Kafka does not look at it.
+		case p.err != nil || p.read.Diverged != nil:
 			f.urgent = true
 		}
 		n := p.read.View.Size()
+		f.exist++
 		f.bytes += n
 		left = max(0, left-n)
 	}
 }
 
 func (f *fetchAnswer) lookAt(p *fetchPart, left int) {
-	p.partition, p.read, p.aborted = nil, partition.Read{}, nil
+	p.partition, p.read, p.aborted, p.missing = nil, partition.Read{}, nil, false
 	if p.err = f.find(p); p.err != nil {
+		return
+	}
+	switch {
+	case f.maxBytes < 0 || p.want.MaxBytes < 0: // Kafka fails on them.
+		p.err = wire.UnknownServerError
+		return
+	case f.follower: // Nobody else has replicas of ours.
+		p.err = wire.NotLeaderOrFollower
 		return
 	}
 	want := p.want
@@ -188,15 +234,18 @@ func (f *fetchAnswer) lookAt(p *fetchPart, left int) {
 func (f *fetchAnswer) find(p *fetchPart) error {
 	image := f.session.opts.Metadata.Image()
 	var t *metadata.Topic
-	if f.call.Version >= fetchByID {
+	if f.byID() {
 		if t = image.TopicByID(p.id); t == nil {
+			p.missing = true
 			return wire.UnknownTopicID
 		}
 		p.topic = t.Name
 	} else if t = image.Topic(p.topic); t == nil {
+		p.missing = true
 		return wire.UnknownTopicOrPartition
 	}
 	if p.index < 0 || int(p.index) >= len(t.Partitions) {
+		p.missing = true
 		return wire.UnknownTopicOrPartition
 	}
 	var err error
@@ -206,7 +255,7 @@ func (f *fetchAnswer) find(p *fetchPart) error {
 
 // enough reports whether the answer can go now.
 func (f *fetchAnswer) enough() bool {
-	return f.wait <= 0 || len(f.parts) == 0 || f.bytes >= f.minBytes || f.urgent
+	return f.wait <= 0 || f.exist == 0 || f.bytes >= f.minBytes || f.urgent
 }
 
 // release gives back what look has read.
@@ -215,7 +264,7 @@ func (f *fetchAnswer) release() {
 		f.parts[i].read.View.Close()
 		f.parts[i].read.View = commitlog.View{}
 	}
-	f.bytes, f.urgent = 0, false
+	f.bytes, f.exist, f.urgent = 0, 0, false
 }
 
 // park waits for more, at every partition.
@@ -233,7 +282,8 @@ func (f *fetchAnswer) await() {
 	f.release()
 	f.need = partition.NewNeed(f.call.a, lacking, f.isolation == partition.Committed)
 	for i := range f.parts {
-		if p := &f.parts[i]; !p.partition.AwaitData(p.read.State, f.need) {
+		p := &f.parts[i]
+		if p.partition != nil && !p.partition.AwaitData(p.read.State, f.need) {
 			f.call.a.Wake()
 		}
 	}
@@ -276,11 +326,23 @@ func (f *fetchAnswer) refuse(e wire.ErrorCode) {
 	f.free()
 }
 
+// refuseAll answers every partition, and the fetch as a whole, as Kafka does
+// when it fails on a request.
+func (f *fetchAnswer) refuseAll(q *wire.FetchRequest) {
+	f.addAll(q)
+	f.failed = wire.UnknownServerError
+	for i := range f.parts {
+		f.parts[i].err, f.parts[i].missing = f.failed, true
+	}
+	f.send()
+}
+
 // send answers. Views belong to the listener's answer from now on.
 func (f *fetchAnswer) send() {
 	if f.inSession != nil {
 		f.parts = f.inSession.answered(f.parts, f.incremental)
 	}
+	f.missingLast()
 	s, a := f.session, f.call.a
 	out := f.encode(a.Buffer())
 	s.stats.FetchedBytes.Add(uint64(f.bytes))
@@ -288,6 +350,23 @@ func (f *fetchAnswer) send() {
 	f.leave()
 	a.Send(out)
 	f.free()
+}
+
+// missingLast puts what does not exist behind what does, as Kafka does.
+func (f *fetchAnswer) missingLast() {
+	isMissing := func(p fetchPart) bool { return p.missing }
+	if !slices.ContainsFunc(f.parts, isMissing) {
+		return
+	}
+	slices.SortStableFunc(f.parts, func(a, b fetchPart) int {
+		switch {
+		case a.missing == b.missing:
+			return 0
+		case a.missing:
+			return 1
+		}
+		return -1
+	})
 }
 
 // leave lets the next fetch of the session in.
@@ -299,7 +378,7 @@ func (f *fetchAnswer) leave() {
 }
 
 func (f *fetchAnswer) free() {
-	clear(f.parts[:cap(f.parts)])
+	clear(f.parts[:min(cap(f.parts), keptParts)])
 	f.parts = f.parts[:0]
 	f.need = nil
 	if cap(f.parts) <= keptParts {

@@ -19,7 +19,7 @@ func (f *fetchAnswer) encode(out []byte) []byte {
 	out = wire.AppendResponseHeader(out, wire.FetchKey, v, f.call.CorrelationID)
 	out = wire.AppendInt32(out, 0) // Throttle time.
 	if v >= fetchInSessions {
-		out = wire.AppendInt16(out, 0)
+		out = wire.AppendInt16(out, int16(f.failed))
 		out = wire.AppendInt32(out, f.sessionID)
 	}
 	out = appendLen(out, f.byTopic(nil), flexible)
@@ -105,7 +105,10 @@ func (f *fetchAnswer) partCode(p *fetchPart) int16 {
 }
 
 func (f *fetchAnswer) encodeAborted(out []byte, p *fetchPart, flexible bool) []byte {
-	if f.isolation != partition.Committed || p.err != nil {
+	switch {
+	case p.missing: // Never null there, in Kafka.
+		return appendLen(out, 0, flexible)
+	case f.isolation != partition.Committed || p.err != nil:
 		return appendLen(out, -1, flexible)
 	}
 	out = appendLen(out, len(p.aborted), flexible)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -20,10 +21,10 @@ const (
 // evictAfter is how long a session is safe from others that want its place.
 const evictAfter = 2 * time.Minute
 
-// maxCachedParts bounds the partitions of all sessions: each costs some 200
-// bytes, and a stranger can name any number. Above it fetches get no session,
-// which every client understands.
-const maxCachedParts = 1 << 20
+// maxCachedParts bounds the partitions of all sessions: each costs some 250
+// bytes, and a stranger can name any number. That is 64 MiB. Above it fetches
+// get no session, which every client understands.
+const maxCachedParts = 1 << 18
 
 // sessions caches what readers ask for, so that they need only name changes.
 type sessions struct {
@@ -78,8 +79,12 @@ type partKey struct {
 
 // cachedPart is one partition of a session, and what its reader knows.
 type cachedPart struct {
-	fetchPart
+	topic               string
+	id                  model.TopicID
+	index               int32
+	want                partition.Want
 	known               bool
+	forgotten           bool
 	committed, logStart model.Offset
 }
 
@@ -94,12 +99,12 @@ func (p *fetchPart) key(byID bool) partKey {
 // when there is no place for it. The session is busy.
 func (s *sessions) create(f *fetchAnswer) *fetchSession {
 	now := s.now()
-	x := &fetchSession{owner: s, byID: f.call.Version >= fetchByID, created: now, lastUsed: now, busy: true, epoch: 1}
+	x := &fetchSession{owner: s, byID: f.byID(), created: now, lastUsed: now, busy: true, epoch: 1}
 	x.index = make(map[partKey]*cachedPart, len(f.parts))
 	x.put(f.parts)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(f.parts) == 0 || !s.placeLocked(x, now) {
+	if !s.placeLocked(x, now) {
 		return nil
 	}
 	for x.id == 0 || s.mu.byID[x.id] != nil {
@@ -173,12 +178,12 @@ func (s *sessions) resume(f *fetchAnswer, q *wire.FetchRequest) wire.ErrorCode {
 	case x == nil:
 		s.mu.Unlock()
 		return wire.FetchSessionIDNotFound
-	case x.byID != (f.call.Version >= fetchByID):
-		s.mu.Unlock()
-		return wire.FetchSessionTopicIDError
 	case x.busy || q.SessionEpoch != x.epoch:
 		s.mu.Unlock()
 		return wire.InvalidFetchSessionEpoch
+	case x.byID != f.byID():
+		s.mu.Unlock()
+		return wire.FetchSessionTopicIDError
 	}
 	x.busy = true
 	x.epoch = nextSessionEpoch(x.epoch)
@@ -201,9 +206,7 @@ func (s *sessions) resume(f *fetchAnswer, q *wire.FetchRequest) wire.ErrorCode {
 	}
 	f.inSession = x
 	for _, p := range x.parts {
-		part := p.fetchPart
-		part.cached = p
-		f.parts = append(f.parts, part)
+		f.parts = append(f.parts, fetchPart{topic: p.topic, id: p.id, index: p.index, want: p.want, cached: p})
 	}
 	return wire.None
 }
@@ -229,28 +232,25 @@ func (x *fetchSession) update(f *fetchAnswer, q *wire.FetchRequest) {
 			p := fetchPart{topic: name, id: id, index: index}
 			if c := x.index[p.key(x.byID)]; c != nil {
 				delete(x.index, p.key(x.byID))
-				c.index = -1
-				gone = true
+				c.forgotten, gone = true, true
 			}
 		}
 	}
 	if gone {
-		x.parts = slices.DeleteFunc(x.parts, func(c *cachedPart) bool { return c.index < 0 })
+		x.parts = slices.DeleteFunc(x.parts, func(c *cachedPart) bool { return c.forgotten })
 	}
 }
 
 // put adds partitions, or changes what is wanted of those that are there.
 func (x *fetchSession) put(parts []fetchPart) {
-	for _, p := range parts {
+	for i := range parts {
+		p := &parts[i]
 		k := p.key(x.byID)
 		if c := x.index[k]; c != nil {
 			c.want, c.topic = p.want, p.topic
 			continue
 		}
-		if p.index < 0 {
-			continue // Cannot exist, and -1 marks the forgotten.
-		}
-		c := &cachedPart{fetchPart: p}
+		c := &cachedPart{topic: p.topic, id: p.id, index: p.index, want: p.want}
 		x.index[k] = c
 		x.parts = append(x.parts, c)
 	}

@@ -23,9 +23,9 @@ const minProduce = 3
 // serveProduce appends batches in the order in which they came, and answers
 // when they are as safe as acks asks.
 func (s *session) serveProduce(c *call) {
-	q := &s.produce
-	q.Reset()
-	if err := wire.ReadExactly(&s.reader, q, c.Version); err != nil {
+	x := &s.produce
+	defer x.reset()
+	if err := x.request.ReadFrom(&s.reader, c.Version); err != nil {
 		s.malformed(c.a, c.RequestHeader, err)
 		return
 	}
@@ -33,22 +33,87 @@ func (s *session) serveProduce(c *call) {
 	if p == nil {
 		p = &produceAnswer{session: s}
 	}
-	p.begin(c, q)
-	for i := range q.TopicData {
-		p.topic(c, &q.TopicData[i])
+	p.begin(c, &x.request)
+	x.collect()
+	for i := range x.wanted {
+		p.partition(c, x, &x.wanted[i])
 	}
 	switch {
-	case q.Acks == 0 && p.failed:
+	case p.acks == 0 && p.failed:
 		p.free()
 		c.a.Hangup() // The only way to tell a client that does not listen.
-	case q.Acks == 0:
+	case p.acks == 0:
 		p.free()
 		c.a.Skip()
 	case len(p.waits) == 0:
 		p.send()
 	default:
-		p.park(q.TimeoutMs)
+		p.park(x.request.TimeoutMs)
 	}
+}
+
+// produceScratch is a request while it is handled.
+type produceScratch struct {
+	request wire.ProduceRequest
+	wanted  []wantedBatch
+	topics  places[topicKey]
+	parts   places[partKey]
+	// A batch is transactional and the request does not say whose.
+	nameless bool
+}
+
+// wantedBatch is one partition of a request.
+type wantedBatch struct {
+	topic *wire.ProduceRequestTopicProduceData
+	in    *wire.ProduceRequestPartitionProduceData
+}
+
+type topicKey struct {
+	name string
+	id   model.TopicID
+}
+
+// collect lists the partitions of the request. Of one that is named twice, the
+// last batch counts, as in Kafka.
+func (x *produceScratch) collect() {
+	for i := range x.request.TopicData {
+		t := &x.request.TopicData[i]
+		for j := range t.PartitionData {
+			in := &t.PartitionData[j]
+			if x.request.TransactionalID == nil && transactional(in.Records) {
+				x.nameless = true
+			}
+			if place, isNew := x.parts.at(partKey{t.Name, t.TopicID, in.Index}); isNew {
+				x.wanted = append(x.wanted, wantedBatch{t, in})
+			} else {
+				x.wanted[place].in = in
+			}
+		}
+	}
+}
+
+// transactional looks at a batch that nobody has checked yet.
+func transactional(records []byte) bool {
+	b := record.Batch(records)
+	return len(b) >= record.HeaderSize && b.Magic() == record.MagicV2 && b.IsTransactional()
+}
+
+// reset forgets the request, and gives back what a large one took.
+func (x *produceScratch) reset() {
+	if cap(x.wanted) > keptParts || cap(x.request.TopicData) > keptTopics {
+		*x = produceScratch{}
+		return
+	}
+	for i := range x.request.TopicData {
+		t := &x.request.TopicData[i]
+		clear(t.PartitionData)
+		t.Name = ""
+	}
+	x.request.Reset()
+	clear(x.wanted)
+	x.wanted, x.nameless = x.wanted[:0], false
+	x.topics.reset()
+	x.parts.reset()
 }
 
 // produceAnswer is the answer to one Produce, while it is made.
@@ -58,6 +123,7 @@ type produceAnswer struct {
 	acks     int16
 	response wire.ProduceResponse
 	waits    []produceWait
+	count    int // Of partitions.
 	failed   bool
 	deadline time.Time
 	alarm    alarm
@@ -77,43 +143,47 @@ func (p *produceAnswer) begin(c *call, q *wire.ProduceRequest) {
 	p.call.client = ""
 	p.call.ClientID = nil // Both alias the frame.
 	p.response.Reset()
-	p.waits = p.waits[:0]
+	p.waits, p.count = p.waits[:0], 0
 }
 
-// topic appends to the partitions of one topic. The names in an answer that
-// may be parked must not alias the frame.
-func (p *produceAnswer) topic(c *call, t *wire.ProduceRequestTopicProduceData) {
+// partition appends one batch. The names in an answer that may be parked must
+// not alias the frame.
+func (p *produceAnswer) partition(c *call, x *produceScratch, w *wantedBatch) {
 	image := p.session.opts.Metadata.Image()
-	var topic *metadata.Topic
-	missing := wire.UnknownTopicOrPartition
-	if c.Version >= 13 {
-		topic, missing = image.TopicByID(t.TopicID), wire.UnknownTopicID
-	} else {
-		topic = image.Topic(t.Name)
+	t, missing := image.Topic(w.topic.Name), wire.UnknownTopicOrPartition
+	if c.Version >= produceByID {
+		t, missing = image.TopicByID(w.topic.TopicID), wire.UnknownTopicID
 	}
-	out := wire.Extend(&p.response.Responses)
-	out.TopicID = t.TopicID
-	if topic != nil {
-		out.Name = topic.Name
-	} else {
-		out.Name = strings.Clone(t.Name)
+	at, isNew := x.topics.at(topicKey{w.topic.Name, w.topic.TopicID})
+	if isNew {
+		out := wire.Extend(&p.response.Responses)
+		out.TopicID = w.topic.TopicID
+		if out.Name = strings.Clone(w.topic.Name); t != nil {
+			out.Name = t.Name
+		}
 	}
-	for i := range t.PartitionData {
-		in := &t.PartitionData[i]
-		answer := wire.Extend(&out.PartitionResponses)
-		answer.Index = in.Index
-		var err error = missing
-		if topic != nil {
-			err = p.append(c, topic, in, answer)
-		}
-		if err != nil {
-			p.refuse(c, answer, err)
-		}
+	p.count++
+	out := wire.Extend(&p.response.Responses[at].PartitionResponses)
+	out.Index, out.LogStartOffset = w.in.Index, -1
+	var err error
+	switch {
+	case x.nameless:
+		err = wire.TransactionalIDAuthorizationFailed
+	case t == nil:
+		err = missing
+	default:
+		err = p.append(c, t, w.in, at, out)
+	}
+	if err != nil {
+		p.refuse(c, out, err)
 	}
 }
+
+// produceByID is the first Produce that names topics by id (KIP-516).
+const produceByID = 13
 
 // append appends one partition's batch.
-func (p *produceAnswer) append(c *call, t *metadata.Topic, in *wire.ProduceRequestPartitionProduceData, out *wire.ProduceResponsePartitionProduceResponse) error {
+func (p *produceAnswer) append(c *call, t *metadata.Topic, in *wire.ProduceRequestPartitionProduceData, topic int, out *wire.ProduceResponsePartitionProduceResponse) error {
 	s := p.session
 	if p.acks < acksAll || p.acks > 1 {
 		return wire.InvalidRequiredAcks
@@ -142,6 +212,9 @@ func (p *produceAnswer) append(c *call, t *metadata.Topic, in *wire.ProduceReque
 	size := len(batch)
 	at, err := replica.Append(batch, p.acks == acksAll, s.opts.Now())
 	if err != nil {
+		if tellsStart(code(err)) {
+			out.LogStartOffset = int64(replica.Log().Start())
+		}
 		return err
 	}
 	out.BaseOffset, out.LogAppendTimeMs, out.LogStartOffset = int64(at.Base), at.LogAppendTime, int64(at.LogStart)
@@ -154,12 +227,20 @@ func (p *produceAnswer) append(c *call, t *metadata.Topic, in *wire.ProduceReque
 	case err != nil:
 		return err
 	case !done:
-		p.waits = append(p.waits, produceWait{
-			replica, at.End, at.Epoch, len(p.response.Responses) - 1,
-			len(p.response.Responses[len(p.response.Responses)-1].PartitionResponses) - 1,
-		})
+		p.waits = append(p.waits, produceWait{replica, at.End, at.Epoch, topic, len(p.response.Responses[topic].PartitionResponses) - 1})
 	}
 	return nil
+}
+
+// tellsStart reports whether Kafka shows where the log starts beside an error:
+// only when it was found while the batch was being validated.
+func tellsStart(e wire.ErrorCode) bool {
+	switch e {
+	case wire.CorruptMessage, wire.MessageTooLarge, wire.RecordListTooLarge, wire.NotLeaderOrFollower, wire.KafkaStorageError,
+		wire.UnknownTopicOrPartition:
+		return false
+	}
+	return true
 }
 
 // zstdProduce is the first Produce that may carry zstd (KIP-110).
@@ -181,7 +262,7 @@ func (p *produceAnswer) refuse(c *call, out *wire.ProduceResponsePartitionProduc
 	p.failed = true
 	p.session.stats.ProduceErrors.Add(1)
 	out.ErrorCode = p.session.codeOf(err, c)
-	out.BaseOffset, out.LogAppendTimeMs, out.LogStartOffset = -1, -1, -1
+	out.BaseOffset, out.LogAppendTimeMs = -1, -1
 	var r *record.Error
 	if !errors.As(err, &r) || !r.Shown {
 		return
@@ -196,9 +277,14 @@ func (p *produceAnswer) refuse(c *call, out *wire.ProduceResponsePartitionProduc
 	}
 }
 
+// leastProduceWait is how long the leader's own disk may take, whatever the
+// client's timeout: that is about other replicas, and Kafka's leader syncs, if
+// it is told to, before it looks at the clock.
+const leastProduceWait = 5 * time.Second
+
 // park waits for the commit points.
 func (p *produceAnswer) park(timeoutMs int32) {
-	d := time.Duration(timeoutMs) * time.Millisecond
+	d := max(leastProduceWait, time.Duration(timeoutMs)*time.Millisecond)
 	p.deadline = p.session.opts.Now().Add(d)
 	p.alarm.set(d, p.call.a)
 	settled := false
@@ -228,7 +314,8 @@ func (p *produceAnswer) Poll(*listener.Answer) {
 			err = wire.RequestTimedOut // The records stay.
 		}
 		if err != nil {
-			p.refuse(&p.call, &p.response.Responses[w.topic].PartitionResponses[w.index], err)
+			p.session.stats.ProduceErrors.Add(1)
+			p.response.Responses[w.topic].PartitionResponses[w.index].ErrorCode = p.session.codeOf(err, &p.call)
 		}
 	}
 	p.waits = left
@@ -253,8 +340,9 @@ func (p *produceAnswer) send() {
 }
 
 func (p *produceAnswer) free() {
-	clear(p.waits[:cap(p.waits)])
-	if len(p.response.Responses) <= keptTopics {
+	clear(p.waits)
+	p.waits = p.waits[:0]
+	if len(p.response.Responses) <= keptTopics && p.count <= keptParts {
 		p.session.produces.put(p)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"reflect"
+	"slices"
 
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -58,13 +59,13 @@ func readAnswers(file string) ([]outcome, error) {
 }
 
 // settle passes an answer through what we do otherwise on purpose.
-func settle(api string, answer any) any {
+func settle(api, step string, answer any) any {
 	m, ok := clone(answer).(map[string]any)
 	if !ok {
 		return answer
 	}
 	for _, d := range differences() {
-		if d.api == api {
+		if d.api == api && (d.steps == nil || slices.Contains(d.steps, step)) {
 			d.edit(m)
 		}
 	}

@@ -2,6 +2,7 @@ package differential
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -9,7 +10,8 @@ import (
 // difference is something that Barnabas answers otherwise than Kafka on purpose. Both answers go through its edit before they
 // are compared. There are to be at most 20.
 type difference struct {
-	api   string // whose answers it touches
+	api   string   // whose answers it touches
+	steps []string // and of which steps, if not of all
 	what  string
 	helps string // the user who is better off
 	edit  func(answer map[string]any)
@@ -18,22 +20,70 @@ type difference struct {
 func differences() []difference {
 	return []difference{
 		{
-			"DescribeConfigs", "keys of ours are shown", "the administrator who looks up durability",
-			func(a map[string]any) { eachConfig(a, isKafkas) },
+			api: "DescribeConfigs", what: "keys of ours are shown", helps: "the administrator who looks up durability",
+			edit: func(a map[string]any) { eachConfig(a, isKafkas) },
 		},
 		{
-			"CreateTopics", "keys of ours are shown", "the administrator who sees the durability of a new topic",
-			func(a map[string]any) { eachConfig(a, isKafkas) },
+			api: "CreateTopics", what: "keys of ours are shown", helps: "the administrator who sees the durability of a new topic",
+			edit: func(a map[string]any) { eachConfig(a, isKafkas) },
 		},
 		{
-			"ApiVersions", "APIs that are not built are not advertised",
-			"the client that asks first, and else would find its connection closed",
-			func(a map[string]any) {
-				if keys, ok := a["ApiKeys"].([]any); ok {
-					a["ApiKeys"] = slices.DeleteFunc(keys, func(k any) bool { return !foundation(k.(map[string]any)) })
-				}
+			api: "ApiVersions", what: "APIs that are not built are not advertised",
+			helps: "the client that asks first, and else would find its connection closed",
+			edit:  func(a map[string]any) { keep(a, "ApiKeys", foundation) },
+		},
+		{
+			api: "ApiVersions", what: "features of coordinators that are not built are neither supported nor final",
+			helps: "the Java client that else would choose transactions and group protocols nobody serves",
+			edit: func(a map[string]any) {
+				isMetadata := func(f map[string]any) bool { return f["Name"] == "metadata.version" }
+				keep(a, "SupportedFeatures", isMetadata)
+				keep(a, "FinalizedFeatures", isMetadata)
 			},
 		},
+		{
+			api: "Metadata", what: "a topic that is created because somebody asks for it is shown at once",
+			steps: []string{"create in version 0", "create in version 4", "create in version 13", "names that collide when created"},
+			helps: "the producer that would have to ask again, and log a warning",
+			edit:  func(a map[string]any) { each(a, "Topics", forgetMade) },
+		},
+		{
+			api: "Fetch", what: "batches are whole, where Kafka cuts the last one at the limit; what it would have taken is left to the next partition",
+			steps: []string{"1500 bytes in all"},
+			helps: "the reader, who would throw the part away and have it sent again",
+			edit: func(a map[string]any) {
+				each(a, "Responses", func(t map[string]any) {
+					each(t, "Partitions", func(p map[string]any) {
+						if p["PartitionIndex"] == nil {
+							delete(p, "Records")
+						}
+					})
+				})
+			},
+		},
+	}
+}
+
+// each visits the elements of a list.
+func each(m map[string]any, list string, visit func(map[string]any)) {
+	elements, _ := m[list].([]any)
+	for _, e := range elements {
+		visit(e.(map[string]any))
+	}
+}
+
+// keep drops the elements of a list for which it reports false.
+func keep(m map[string]any, list string, those func(map[string]any) bool) {
+	if elements, ok := m[list].([]any); ok {
+		m[list] = slices.DeleteFunc(elements, func(e any) bool { return !those(e.(map[string]any)) })
+	}
+}
+
+// forgetMade leaves the name of a topic that the request itself creates.
+func forgetMade(t map[string]any) {
+	if name, _ := t["Name"].(string); strings.HasPrefix(name, "made") {
+		clear(t)
+		t["Name"] = name
 	}
 }
 
@@ -41,16 +91,10 @@ func isKafkas(c map[string]any) bool {
 	return !slices.Contains([]any{"durability", "record.validation", "http.listen"}, c["Name"])
 }
 
-// eachConfig visits the configs of an answer and drops those for which keep is false.
-func eachConfig(answer map[string]any, keep func(map[string]any) bool) {
+// eachConfig keeps those configs of an answer that it says.
+func eachConfig(answer map[string]any, those func(map[string]any) bool) {
 	for _, list := range []string{"Results", "Topics"} {
-		results, _ := answer[list].([]any)
-		for _, r := range results {
-			m := r.(map[string]any)
-			if configs, ok := m["Configs"].([]any); ok {
-				m["Configs"] = slices.DeleteFunc(configs, func(c any) bool { return !keep(c.(map[string]any)) })
-			}
-		}
+		each(answer, list, func(m map[string]any) { keep(m, "Configs", those) })
 	}
 }
 

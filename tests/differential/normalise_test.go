@@ -57,7 +57,7 @@ func TestComparisonSees(t *testing.T) {
 				continue
 			}
 			changed["ErrorCode"] = float64(12345)
-			if cmp.Equal(settle("Produce", o.answer), settle("Produce", changed)) {
+			if cmp.Equal(settle("Produce", o.step, o.answer), settle("Produce", o.step, changed)) {
 				t.Errorf("%s: %s: a changed error code is not seen", file, o.step)
 			}
 			seen++
