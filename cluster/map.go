@@ -266,8 +266,10 @@ func (m *Map) learn(resp *wire.MetadataResponse) {
 func topicOf(t *wire.MetadataResponseTopic) Topic {
 	out := Topic{Name: strings.Clone(*t.Name), ID: model.TopicID(t.TopicID), Internal: t.IsInternal}
 	for _, p := range t.Partitions {
-		out.Partitions = append(out.Partitions, Partition{Index: p.PartitionIndex, Leader: model.NodeID(p.LeaderID), Epoch: model.Epoch(p.LeaderEpoch),
-			Replicas: nodes(p.ReplicaNodes), InSync: nodes(p.IsrNodes), Offline: nodes(p.OfflineReplicas), Err: wire.ErrorCode(p.ErrorCode)})
+		out.Partitions = append(out.Partitions, Partition{
+			Index: p.PartitionIndex, Leader: model.NodeID(p.LeaderID), Epoch: model.Epoch(p.LeaderEpoch),
+			Replicas: nodes(p.ReplicaNodes), InSync: nodes(p.IsrNodes), Offline: nodes(p.OfflineReplicas), Err: wire.ErrorCode(p.ErrorCode),
+		})
 	}
 	slices.SortFunc(out.Partitions, func(a, b Partition) int { return cmp.Compare(a.Index, b.Index) })
 	return out

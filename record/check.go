@@ -182,7 +182,7 @@ func (o *CheckOptions) window() (low, high int64) {
 func claimed(b Batch, o *CheckOptions) error {
 	e := &Error{Kind: InvalidTimestamp, Shown: true, Message: messageTimestamps}
 	i := int32(0)
-	for r, err := range b.Records(0) {
+	for r, err := range b.Records(maxWide) { // It is refused anyway.
 		switch {
 		case errors.As(err, new(*Error)):
 			return err
@@ -237,8 +237,10 @@ func peek(b []byte) (int, error) {
 	}
 	size := int32(binary.BigEndian.Uint32(b[posLength:]))
 	if size < minSize {
-		return 0, &Error{Kind: CorruptMessage, Shown: true,
-			Message: fmt.Sprintf("Record size %d is less than the minimum record overhead (%d)", size, minSize)}
+		return 0, &Error{
+			Kind: CorruptMessage, Shown: true,
+			Message: fmt.Sprintf("Record size %d is less than the minimum record overhead (%d)", size, minSize),
+		}
 	}
 	if len(b) <= posMagic {
 		return 0, nil

@@ -130,8 +130,10 @@ func anyRecord(t *rapid.T, offset model.Offset) record.Record {
 		n := rapid.SampledFrom([]int{0, 1, 5, 62, 63, 64, 65, 130, 8190, 8191, 8192, 20000}).Draw(t, "size")
 		return bytes.Repeat([]byte{rapid.Byte().Draw(t, "byte")}, n)
 	})
-	r := record.Record{Offset: offset, Timestamp: rapid.Int64Range(-1, 1<<41).Draw(t, "timestamp"),
-		Key: nullable.Draw(t, "key"), Value: nullable.Draw(t, "value")}
+	r := record.Record{
+		Offset: offset, Timestamp: rapid.Int64Range(-1, 1<<41).Draw(t, "timestamp"),
+		Key: nullable.Draw(t, "key"), Value: nullable.Draw(t, "value"),
+	}
 	for range rapid.SampledFrom([]int{0, 0, 0, 1, 3}).Draw(t, "headers") {
 		r.Headers = append(r.Headers, record.Header{Key: rapid.StringN(0, 9, -1).Draw(t, "name"), Value: nullable.Draw(t, "header")})
 	}

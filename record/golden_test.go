@@ -61,8 +61,10 @@ func unhex(t testing.TB, s string) []byte {
 // javaRecords are what the Java program put into each of its data batches.
 func javaRecords() []record.Record {
 	return []record.Record{
-		{Offset: 0, Timestamp: 1700000000000, Key: []byte("key"), Value: []byte("value"),
-			Headers: []record.Header{{Key: "h", Value: []byte("1")}, {Key: "h"}, {Value: []byte{}}}},
+		{
+			Offset: 0, Timestamp: 1700000000000, Key: []byte("key"), Value: []byte("value"),
+			Headers: []record.Header{{Key: "h", Value: []byte("1")}, {Key: "h"}, {Value: []byte{}}},
+		},
 		{Offset: 1, Timestamp: 1700000000007, Value: []byte("v")},
 		{Offset: 2, Timestamp: 1699999999990, Key: []byte("k")},
 		{Offset: 3, Timestamp: 1700000090000, Key: []byte{}, Value: []byte{}},
@@ -153,10 +155,14 @@ func TestBuildLikeJava(t *testing.T) {
 	}
 	for c := record.None; c <= record.Zstd; c++ {
 		f(c.String(), record.BuilderOptions{LeaderEpoch: -1, Codec: c}, javaRecords())
-		f("idempotent-"+c.String(), record.BuilderOptions{BaseOffset: 1000, LeaderEpoch: 9, Codec: c,
-			Producer: &record.Producer{ID: 7, Epoch: 3, Sequence: 2147483645}}, at(javaRecords(), 1000))
-		f("transactional-"+c.String(), record.BuilderOptions{BaseOffset: 1000, LeaderEpoch: 9, Codec: c, Transactional: true,
-			Producer: &record.Producer{ID: 7, Epoch: 3, Sequence: 5}}, at(javaRecords(), 1000))
+		f("idempotent-"+c.String(), record.BuilderOptions{
+			BaseOffset: 1000, LeaderEpoch: 9, Codec: c,
+			Producer: &record.Producer{ID: 7, Epoch: 3, Sequence: 2147483645},
+		}, at(javaRecords(), 1000))
+		f("transactional-"+c.String(), record.BuilderOptions{
+			BaseOffset: 1000, LeaderEpoch: 9, Codec: c, Transactional: true,
+			Producer: &record.Producer{ID: 7, Epoch: 3, Sequence: 5},
+		}, at(javaRecords(), 1000))
 	}
 	f("gaps", record.BuilderOptions{BaseOffset: 50, LeaderEpoch: -1}, at(javaRecords(), 50, 53, 60, 61, 99))
 }
@@ -205,8 +211,10 @@ func kafkaCode(err error) int {
 	if !errors.As(err, &e) {
 		return 0
 	}
-	return map[record.Kind]int{record.InvalidRecord: 87, record.CorruptMessage: 2, record.InvalidTimestamp: 32,
-		record.UnsupportedCompression: 76, record.TooLarge: 10, record.Unreadable: -1}[e.Kind]
+	return map[record.Kind]int{
+		record.InvalidRecord: 87, record.CorruptMessage: 2, record.InvalidTimestamp: 32,
+		record.UnsupportedCompression: 76, record.TooLarge: 10, record.Unreadable: -1,
+	}[e.Kind]
 }
 
 // ours are the raw batches on which we differ from Kafka on purpose, with the

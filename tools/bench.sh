@@ -58,6 +58,6 @@ ours consume --partitions 64
 ./barnabas bench raw --dir "$dir" --bytes "$bytes" --fsync --batch 16384 --partitions 16 --json >"$dir/raw"
 ours produce --batch 16384 --partitions 16 --connections 16 -c durability=fsync >"$dir/line"
 head -1 "$dir/line"
-ratio "$(value mb_per_second produce "$dir/ours")" "$(value mb_per_second '' "$dir/raw")" 'the MB/s of writing and syncing alone'
+ratio "$(value mb_per_second produce "$dir/ours")" "$(value mb_per_second 'one syncfs' "$dir/raw")" 'the MB/s of writing and syncing alone'
 
 ./barnabas bench latency -b 127.0.0.1:$port -c durability=fsync

@@ -68,8 +68,10 @@ func TestRetriable(t *testing.T) {
 }
 
 func TestPrinters(t *testing.T) {
-	r := partitionRecord{Partition: 3, Record: record.Record{Offset: 7, Timestamp: 1700000000000, Key: []byte("k"), Value: []byte("v\xff"),
-		Headers: []record.Header{{Key: "h", Value: []byte("1")}, {Key: "h"}}}}
+	r := partitionRecord{Partition: 3, Record: record.Record{
+		Offset: 7, Timestamp: 1700000000000, Key: []byte("k"), Value: []byte("v\xff"),
+		Headers: []record.Header{{Key: "h", Value: []byte("1")}, {Key: "h"}},
+	}}
 	f := func(format string, asJSON bool, want string) {
 		t.Helper()
 		var out bytes.Buffer

@@ -51,8 +51,10 @@ func offsetAt(ctx context.Context, m *cluster.Map, topic string, partition int32
 	}
 	req := wire.NewListOffsetsRequest()
 	req.ReplicaID = -1
-	req.Topics = []wire.ListOffsetsRequestListOffsetsTopic{{Name: topic,
-		Partitions: []wire.ListOffsetsRequestListOffsetsPartition{{PartitionIndex: partition, CurrentLeaderEpoch: -1, Timestamp: timestamp}}}}
+	req.Topics = []wire.ListOffsetsRequestListOffsetsTopic{{
+		Name:       topic,
+		Partitions: []wire.ListOffsetsRequestListOffsetsPartition{{PartitionIndex: partition, CurrentLeaderEpoch: -1, Timestamp: timestamp}},
+	}}
 	r, err := b.Do(ctx, req)
 	if err != nil {
 		return model.NoOffset, err

@@ -52,8 +52,10 @@ func templatePrinter(out io.Writer, topic, format string) (func(partitionRecord)
 		return nil, usage("--format: %w", err)
 	}
 	return func(r partitionRecord) error {
-		s := shownRecord{Topic: topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
-			Time: time.UnixMilli(r.Timestamp).UTC(), Key: string(r.Key), Value: string(r.Value), Headers: map[string]string{}}
+		s := shownRecord{
+			Topic: topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
+			Time: time.UnixMilli(r.Timestamp).UTC(), Key: string(r.Key), Value: string(r.Value), Headers: map[string]string{},
+		}
 		for _, h := range r.Headers {
 			s.Headers[h.Key] = string(h.Value)
 		}

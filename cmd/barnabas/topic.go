@@ -81,8 +81,10 @@ func (f *clientFlags) createTopic(ctx context.Context, out io.Writer, topic wire
 		return fmt.Errorf("create %s: %w", topic.Name, err)
 	}
 	if f.json {
-		return json.NewEncoder(out).Encode(map[string]any{"topic": topic.Name, "id": model.UUID(t.TopicID).String(),
-			"partitions": t.NumPartitions, "replicas": t.ReplicationFactor})
+		return json.NewEncoder(out).Encode(map[string]any{
+			"topic": topic.Name, "id": model.UUID(t.TopicID).String(),
+			"partitions": t.NumPartitions, "replicas": t.ReplicationFactor,
+		})
 	}
 	_, err = fmt.Fprintf(out, "created %s: %s\n", topic.Name, count(int(t.NumPartitions), "partition"))
 	return err
@@ -211,8 +213,10 @@ func (f *clientFlags) describeTopic(ctx context.Context, out io.Writer, name str
 	starts, startErr := offsetsAt(ctx, m, name, indexes, timeEarliest)
 	ends, endErr := offsetsAt(ctx, m, name, indexes, timeLatest)
 	for _, p := range t.Partitions {
-		l := partitionLine{Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync,
-			Start: model.NoOffset, End: model.NoOffset}
+		l := partitionLine{
+			Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync,
+			Start: model.NoOffset, End: model.NoOffset,
+		}
 		if err := errors.Join(startErr, endErr); err != nil {
 			l.Err = err.Error()
 		} else {

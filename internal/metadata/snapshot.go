@@ -20,9 +20,7 @@ func (i *Image) Snapshot() []Record {
 	for _, n := range i.Brokers() {
 		add(n.record())
 	}
-	for _, r := range i.others {
-		out = append(out, r)
-	}
+	out = append(out, i.others...)
 	i.byName.Ascend(func(t *Topic) bool {
 		topic := wire.NewTopicRecord()
 		topic.Name, topic.TopicID = t.Name, t.ID

@@ -110,8 +110,10 @@ func (s *State) loadEntry(e []byte) {
 	be := binary.BigEndian
 	p := s.touch(model.ProducerID(be.Uint64(e)))
 	p.enter(int16(be.Uint16(e[8:])))
-	w := written{lastSequence: int32(be.Uint32(e[10:])), lastOffset: model.Offset(be.Uint64(e[14:])),
-		offsetDelta: int32(be.Uint32(e[22:])), timestamp: int64(be.Uint64(e[26:]))}
+	w := written{
+		lastSequence: int32(be.Uint32(e[10:])), lastOffset: model.Offset(be.Uint64(e[14:])),
+		offsetDelta: int32(be.Uint32(e[22:])), timestamp: int64(be.Uint64(e[26:])),
+	}
 	if w.lastOffset >= 0 && w.offsetDelta >= 0 {
 		p.add(w)
 	}

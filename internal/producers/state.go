@@ -354,8 +354,10 @@ type Producer struct {
 func (s *State) Active() []Producer {
 	out := make([]Producer, 0, len(s.producers))
 	for p := s.oldest; p != nil; p = p.newer {
-		out = append(out, Producer{ID: p.id, Epoch: p.epoch, LastSequence: p.lastSequence(), LastTimestamp: p.lastTimestamp,
-			CoordinatorEpoch: p.coordinatorEpoch, TxnFirst: p.txnFirst})
+		out = append(out, Producer{
+			ID: p.id, Epoch: p.epoch, LastSequence: p.lastSequence(), LastTimestamp: p.lastTimestamp,
+			CoordinatorEpoch: p.coordinatorEpoch, TxnFirst: p.txnFirst,
+		})
 	}
 	return out
 }

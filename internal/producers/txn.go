@@ -44,8 +44,10 @@ func (s *State) applyMarker(b record.Batch, c record.Control) (Completed, bool) 
 	if p.txnFirst == model.NoOffset {
 		return Completed{}, false // A transaction without data here, or a repeated marker.
 	}
-	done := Completed{ProducerID: p.id, FirstOffset: p.txnFirst, LastOffset: b.BaseOffset(), Aborted: c.Type == record.Abort,
-		LastStable: b.BaseOffset() + 1}
+	done := Completed{
+		ProducerID: p.id, FirstOffset: p.txnFirst, LastOffset: b.BaseOffset(), Aborted: c.Type == record.Abort,
+		LastStable: b.BaseOffset() + 1,
+	}
 	if i, ok := slices.BinarySearchFunc(s.open, p.txnFirst, byFirst); ok {
 		s.open = slices.Delete(s.open, i, i+1)
 	}
