@@ -1,0 +1,12 @@
+//go:build !linux
+
+package main
+
+import (
+	"errors"
+	"io"
+)
+
+func benchRaw(io.Writer, *benchFlags) error {
+	return errors.New("bench raw measures with calls that only Linux has")
+}
