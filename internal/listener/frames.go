@@ -24,6 +24,10 @@ const (
 // less in that time holds memory for nothing.
 const bodyStep = 1 << 20
 
+// firstBody is the largest buffer that a size alone gets; it grows with what
+// arrives. Producers' requests of Kafka's default limit fit.
+const firstBody = 2 << 20
+
 var (
 	errFrameSize = errors.New("listener: frame size out of bounds")
 	errIdle      = errors.New("listener: connection idle")
@@ -89,18 +93,17 @@ func (f *frames) next() (frame []byte, err error) {
 		f.r += 4 + n
 		return frame, nil
 	}
-	f.heldBody = getBuffer(n)
-	body := f.heldBody.b[:n:n]
-	have := copy(body, f.buf[f.r+4:f.w])
+	f.heldBody = getBuffer(min(n, firstBody))
+	have := copy(f.heldBody.b, f.buf[f.r+4:f.w]) // Less than n.
 	f.r, f.w = 0, 0
 	if n >= busyBuffer { // The next is likely as large: little of it should be read here and copied.
 		f.filled = false
 	}
-	if err := f.readBody(body[have:]); err != nil {
+	if err := f.readBody(have, n); err != nil {
 		f.release()
 		return nil, err
 	}
-	return body, nil
+	return f.heldBody.b[:n:n], nil
 }
 
 // begin waits for the first bytes of a frame of n. Until they are here it
@@ -144,19 +147,31 @@ func (f *frames) release() {
 	}
 }
 
-// readBody reads the rest of a frame straight to where it will be used.
-func (f *frames) readBody(b []byte) error {
-	for len(b) > 0 {
+// readBody reads the rest of a frame of n bytes, of which have are here,
+// straight to where it will be used.
+func (f *frames) readBody(have, n int) error {
+	for have < n {
+		if have == len(f.heldBody.b) {
+			f.grow(min(n, 4*have))
+		}
 		if err := f.armBody(); err != nil {
 			return err
 		}
-		n, err := io.ReadFull(f.conn, b[:min(len(b), bodyStep)])
-		if err != nil {
+		end := min(n, len(f.heldBody.b), have+bodyStep)
+		if _, err := io.ReadFull(f.conn, f.heldBody.b[have:end]); err != nil {
 			return f.bodyError(err)
 		}
-		b = b[n:]
+		have = end
 	}
 	return nil
+}
+
+// grow moves the body to a buffer of n bytes.
+func (f *frames) grow(n int) {
+	larger := getBuffer(n)
+	copy(larger.b, f.heldBody.b)
+	putBuffer(f.heldBody)
+	f.heldBody = larger
 }
 
 // armBody gives the next step of a body its time.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +59,26 @@ func FuzzFrames(f *testing.F) {
 			t.Fatalf("seed %d: %d bytes are charged at the end", seed, budget.InUse())
 		}
 	})
+}
+
+// A client that claims much and sends little costs what it sent, not what it
+// claimed.
+func TestClaimIsCheap(t *testing.T) {
+	const sent, claims = 1 << 20, 100 << 20
+	stream := append(binary.BigEndian.AppendUint32(nil, claims), make([]byte, sent)...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	c := &frames{
+		conn: &splitConn{left: stream, r: rand.New(rand.NewPCG(1, 0))}, budget: NewBudget(1 << 30), max: claims,
+		idle: time.Hour, body: time.Hour, busy: func() bool { return false }, flush: func() {}, stopping: new(atomic.Bool),
+	}
+	if _, err := c.next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4*firstBody {
+		t.Errorf("a claim of %d bytes of which %d came took %d of memory", claims, sent, n)
+	}
 }
 
 // cut is what frames does, without buffers.

@@ -89,14 +89,17 @@ func testOrder(t *testing.T, seed uint64, death bool) {
 // Frames around every border of the buffers arrive unharmed.
 func TestFrameSizes(t *testing.T) {
 	var sizes []int
-	for _, border := range []int{5, idleBuffer, smallFrame, busyBuffer, 1<<minClass + slack, 1<<(minClass+1) + slack, bodyStep} {
+	for _, border := range []int{5, idleBuffer, smallFrame, busyBuffer, 1<<minClass + slack, 1<<(minClass+1) + slack} {
 		for d := -9; d <= 9; d++ {
 			if border+d >= 5 {
 				sizes = append(sizes, border+d)
 			}
 		}
 	}
-	for seed := range uint64(3) {
+	for _, border := range []int{bodyStep, firstBody, firstBody + slack, 4 * (firstBody + slack)} { // The last: it grows twice.
+		sizes = append(sizes, border-1, border, border+1)
+	}
+	for seed := range uint64(2) {
 		inWorld(t, Options{}, func(t *testing.T, w *world) {
 			r := rand.New(rand.NewPCG(seed, 3))
 			r.Shuffle(len(sizes), func(i, j int) { sizes[i], sizes[j] = sizes[j], sizes[i] })
