@@ -48,6 +48,27 @@ func differences() []difference {
 			edit:  func(a map[string]any) { each(a, "Topics", forgetMade) },
 		},
 		{
+			api: "FindCoordinator", what: "there are no coordinators, even where Kafka left their topics",
+			steps: []string{"of transactions", "of several transactions"},
+			helps: "the client of a directory that was taken over: it waits, where a coordinator in name would fail it",
+			edit:  func(a map[string]any) { clear(a) },
+		},
+		{
+			api: "Produce", what: "five batches of a producer are known after a restart, where Kafka knows the last",
+			steps: []string{"the last but one again, after a restart"},
+			helps: "the producer whose retries meet a restart: it is answered where Kafka refuses the sequence",
+			edit: func(a map[string]any) {
+				each(a, "Responses", func(t map[string]any) { each(t, "PartitionResponses", forgetRefusedRetry) })
+			},
+		},
+		{
+			api: "Fetch", what: "aborted transactions behind the last record sent are not listed",
+			helps: "the reader, who has less to keep in mind; Kafka lists them up to the next index entry",
+			edit: func(a map[string]any) {
+				each(a, "Responses", func(t map[string]any) { each(t, "Partitions", forgetLaterAborts) })
+			},
+		},
+		{
 			api: "Fetch", what: "batches are whole, where Kafka cuts the last one at the limit; what it would have taken is left to the next partition",
 			steps: []string{"1500 bytes in all"},
 			helps: "the reader, who would throw the part away and have it sent again",
@@ -76,6 +97,25 @@ func each(m map[string]any, list string, visit func(map[string]any)) {
 func keep(m map[string]any, list string, those func(map[string]any) bool) {
 	if elements, ok := m[list].([]any); ok {
 		m[list] = slices.DeleteFunc(elements, func(e any) bool { return !those(e.(map[string]any)) })
+	}
+}
+
+// forgetLaterAborts drops the aborted transactions that begin behind the last record of a partition.
+func forgetLaterAborts(p map[string]any) {
+	last := float64(-1)
+	each(p, "Records", func(b map[string]any) { last, _ = b["LastOffset"].(float64) })
+	keep(p, "AbortedTransactions", func(t map[string]any) bool {
+		first, _ := t["FirstOffset"].(float64) // absent is zero
+		return first <= last
+	})
+}
+
+// forgetRefusedRetry makes a refusal for the sequence, and the offset of a batch that was there, the same.
+func forgetRefusedRetry(p map[string]any) {
+	if p["ErrorCode"] == float64(wire.OutOfOrderSequenceNumber) || p["ErrorCode"] == nil && p["BaseOffset"] == 4.0 {
+		delete(p, "ErrorCode")
+		delete(p, "BaseOffset")
+		delete(p, "LogAppendTimeMs")
 	}
 }
 

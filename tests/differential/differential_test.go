@@ -1,18 +1,10 @@
 package differential
 
 import (
-	"errors"
 	"flag"
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/barnabas-log/barnabas/tests/kafka"
 	"github.com/google/go-cmp/cmp"
@@ -41,13 +33,10 @@ func playAndCompare(t *testing.T, file, name string) {
 		t.Fatal(err)
 	}
 	answers := filepath.Join("testdata", "answers", name+".json")
-	dir, port, controllerPort := t.TempDir(), freePort(t), freePort(t)
-	properties := kafka.Properties(dir, port, controllerPort, s.properties...)
-	addr := start(t, dir, port, properties)
-	got, err := play(s, addr, newNames(dir, port, controllerPort))
-	if err != nil {
-		t.Fatal(err)
+	if !*recordAnew && !*askKafka {
+		t.Parallel()
 	}
+	got := playOn(t, s)
 	if *recordAnew {
 		if err := writeAnswers(answers, got); err != nil {
 			t.Fatal(err)
@@ -59,6 +48,26 @@ func playAndCompare(t *testing.T, file, name string) {
 		t.Fatal(err)
 	}
 	compare(t, s, want, got)
+}
+
+// playOn plays a script on a fresh broker, on the data that the script asks for.
+func playOn(t *testing.T, s *script) []outcome {
+	t.Helper()
+	b := newServer(t, s, *recordAnew || *askKafka)
+	if s.data != "" {
+		if *recordAnew {
+			makeData(t, s.data)
+		}
+		if err := copyData(filepath.Join("testdata", "data", s.data), filepath.Join(b.dir, "data"), s.unclean); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.begin()
+	got, err := play(s, b, newNames(b.dir, b.port, b.controllerPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
 }
 
 func compare(t *testing.T, s *script, want, got []outcome) {
@@ -78,81 +87,6 @@ func compare(t *testing.T, s *script, want, got []outcome) {
 	}
 }
 
-// start runs the broker that is asked and stops it at the end.
-func start(t *testing.T, dir string, port int, properties string) string {
-	t.Helper()
-	if !*recordAnew && !*askKafka {
-		t.Parallel()
-		return startOurs(t, dir, port, properties)
-	}
-	b, err := kafka.Start(dir, port, properties)
-	if errors.Is(err, kafka.ErrMissing) {
-		t.Skip("NOT RUN: ", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b.Addr
-}
-
-// builtBinary builds barnabas once; the go command's cache makes that cheap from one run to the next.
-var builtBinary = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("barnabas-differential-%d", os.Getuid()))
-	file := filepath.Join(dir, "barnabas")
-	build := exec.Command("go", "build", "-o", file, "./cmd/barnabas")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
-	}
-	return file, nil
-})
-
-func startOurs(t *testing.T, dir string, port int, properties string) string {
-	t.Helper()
-	exe, err := builtBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "server.properties")
-	if err := os.WriteFile(file, []byte(properties), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "serve", "--config", file, "--http", "")
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		hang := time.AfterFunc(patience, func() { cmd.Process.Signal(syscall.SIGQUIT) }) // shows the stacks in the log
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("barnabas ended badly: %v", err)
-		}
-		hang.Stop()
-		if out, err := os.ReadFile(log.Name()); t.Failed() && err == nil {
-			t.Logf("its log:\n%s", out)
-		}
-	})
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return addr
-		}
-	}
-	t.Fatal("barnabas takes no connections")
-	return ""
-}
-
 func freePort(t *testing.T) int {
 	t.Helper()
 	port, err := kafka.FreePort()
@@ -162,14 +96,34 @@ func freePort(t *testing.T) int {
 	return port
 }
 
-// TestDifferencesAreFew: the list of what we do otherwise may not become a habit, and tells whom each entry helps.
+// TestDifferencesAreFew: the list of what we do otherwise may not become a habit, tells whom each entry helps, and names steps
+// that there are.
 func TestDifferencesAreFew(t *testing.T) {
 	if n := len(differences()); n > 20 {
 		t.Errorf("%d differences, at most 20", n)
 	}
+	steps := map[string]bool{}
+	files, err := filepath.Glob("testdata/scripts/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		s, err := parseScript(file, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range s.steps {
+			steps[s.steps[i].apiName()+" "+s.steps[i].label()] = true
+		}
+	}
 	for _, d := range differences() {
 		if d.what == "" || d.helps == "" || d.api == "" || d.edit == nil {
 			t.Errorf("%+v is incomplete", d)
+		}
+		for _, step := range d.steps {
+			if !steps[d.api+" "+step] {
+				t.Errorf("%q names the step %q, which no script has", d.what, step)
+			}
 		}
 	}
 }

@@ -15,6 +15,11 @@
 //	gone NAME                          waits until a topic is no more
 //	producer NAME                      gets a producer id, as $NAME
 //	call API VERSIONS [OPTION …]       sends a request; the lines up to the next blank one are its fields as JSON
+//	data NAME [unclean]                begins with a copy of testdata/data/NAME, which Kafka wrote (NAME.txt says what); unclean is
+//	                                   as if Kafka had been killed
+//	restart, kill                      ends the broker, cleanly or not, and starts it again
+//	transaction NAME TOPIC PARTITION … begins a transaction; $NAME and ${NAME.epoch} are its producer
+//	stable TOPIC PARTITION OFFSET      waits for the last stable offset
 //	save NAME = PATH                   keeps a field of the last answer, as in ProducerID or Topics.0.TopicID
 //	raw WHAT                           sends bytes on a connection of their own, says no more, and waits for the outcome
 //

@@ -29,9 +29,15 @@ type outcome struct {
 	answer  any // a tree of maps, lists and plain values, normalised; or closed or silent
 }
 
+// broker is what a script is played on.
+type broker interface {
+	address() string
+	again(kill bool) error
+}
+
 // runner plays a script against a broker.
 type runner struct {
-	addr     string
+	broker   broker
 	conn     net.Conn
 	sequence int32
 	scope    scope
@@ -44,8 +50,8 @@ type runner struct {
 const patience = 15 * time.Second
 
 // play runs a script and returns its outcomes.
-func play(s *script, addr string, n *names) ([]outcome, error) {
-	r := &runner{addr: addr, scope: scope{}, names: n}
+func play(s *script, b broker, n *names) ([]outcome, error) {
+	r := &runner{broker: b, scope: scope{}, names: n}
 	defer r.hangUp()
 	for i := range s.steps {
 		st := &s.steps[i]
@@ -70,6 +76,13 @@ func (r *runner) step(s *step) error {
 		return r.save(s.args)
 	case "raw":
 		return r.raw(s)
+	case "transaction":
+		return r.transaction(s)
+	case "stable":
+		return r.stable(s)
+	case "restart", "kill":
+		r.hangUp()
+		return r.broker.again(s.verb == "kill")
 	}
 	for v := s.first; v <= s.last; v++ {
 		if err := r.call(s, v); err != nil {
@@ -158,7 +171,7 @@ func (r *runner) probe() []byte {
 // exchange sends a frame and returns the next one that comes, or nil if the broker closes the connection.
 func (r *runner) exchange(frame []byte) ([]byte, error) {
 	if r.conn == nil {
-		c, err := net.DialTimeout("tcp", r.addr, patience)
+		c, err := net.DialTimeout("tcp", r.broker.address(), patience)
 		if err != nil {
 			return nil, err
 		}
@@ -243,9 +256,13 @@ func (r *runner) read(payload []byte, req wire.Request, version int16, correlati
 // ask is a request of the runner's own, in the newest version.
 func ask[R wire.Response](r *runner, req wire.Request) (resp R, err error) {
 	api, _ := wire.LookupAPI(req.Key())
+	return askIn[R](r, req, api.MaxVersion)
+}
+
+func askIn[R wire.Response](r *runner, req wire.Request, version int16) (resp R, err error) {
 	r.sequence++
 	id := "setup"
-	h := wire.RequestHeader{Version: api.MaxVersion, CorrelationID: r.sequence, ClientID: &id}
+	h := wire.RequestHeader{Version: version, CorrelationID: r.sequence, ClientID: &id}
 	frame, err := wire.AppendRequest(nil, h, req)
 	if err != nil {
 		return resp, err
@@ -258,11 +275,11 @@ func ask[R wire.Response](r *runner, req wire.Request) (resp R, err error) {
 		return resp, errors.New("the broker closed the connection")
 	}
 	reader := wire.NewReader(payload)
-	if _, err := wire.ReadResponseHeader(reader, req.Key(), api.MaxVersion); err != nil {
+	if _, err := wire.ReadResponseHeader(reader, req.Key(), version); err != nil {
 		return resp, err
 	}
 	resp = req.NewResponse().(R)
-	return resp, wire.ReadExactly(reader, resp, api.MaxVersion)
+	return resp, wire.ReadExactly(reader, resp, version)
 }
 
 func (r *runner) createTopic(s *step) error {
@@ -356,26 +373,6 @@ func (r *runner) gone(topic string) error {
 	return fmt.Errorf("%s does not go away", topic)
 }
 
-// producer gets an id for an idempotent producer. Kafka has none at first, and says so until its controller gave it some.
-func (r *runner) producer(name string) error {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		req := wire.NewInitProducerIDRequest()
-		req.TransactionalID = nil
-		req.TransactionTimeoutMs = 60000
-		resp, err := ask[*wire.InitProducerIDResponse](r, req)
-		if err != nil {
-			return err
-		}
-		if wire.ErrorCode(resp.ErrorCode) == wire.CoordinatorLoadInProgress {
-			continue
-		}
-		r.scope[name] = resp.ProducerID
-		r.names.id("producer", strconv.FormatInt(resp.ProducerID, 10))
-		return wireError(resp.ErrorCode)
-	}
-	return errors.New("no producer ids")
-}
-
 func wireError(code int16) error {
 	if code == 0 {
 		return nil
@@ -414,9 +411,9 @@ func (r *runner) raw(s *step) error {
 	if err != nil {
 		return err
 	}
-	other := &runner{addr: r.addr, names: r.names, scope: r.scope}
+	other := &runner{broker: r.broker, names: r.names, scope: r.scope}
 	defer other.hangUp()
-	c, err := net.DialTimeout("tcp", r.addr, patience)
+	c, err := net.DialTimeout("tcp", r.broker.address(), patience)
 	if err != nil {
 		return err
 	}

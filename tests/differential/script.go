@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,8 @@ import (
 type script struct {
 	name       string
 	properties []string
+	data       string // the directory that the broker begins with, under testdata/data
+	unclean    bool   // as if the one who wrote it had been killed
 	steps      []step
 }
 
@@ -65,6 +68,10 @@ func parseScript(file, name string) (*script, error) {
 			s.properties = append(s.properties, strings.TrimSpace(strings.TrimPrefix(text, "broker")))
 			continue
 		}
+		if st.verb == "data" {
+			s.data, s.unclean = st.args[0], slices.Contains(st.args, "unclean")
+			continue
+		}
 		s.steps = append(s.steps, st)
 	}
 	return s, lines.Err()
@@ -94,7 +101,7 @@ func parseStep(text string, line int) (step, error) {
 
 func (s *step) finish() error {
 	switch s.verb {
-	case "broker", "topic", "await", "gone", "producer", "save":
+	case "broker", "topic", "await", "gone", "producer", "save", "data", "transaction", "stable", "restart", "kill":
 		return nil
 	case "call":
 		return s.parseCall()
