@@ -1,16 +1,13 @@
 package record
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
 )
 
 // Sentinels of [Decompress].
@@ -36,9 +33,10 @@ const (
 	// batch must not pin its decompressed size for the life of the process.
 	maxPooled = 8 << 20
 	// maxBig is how many buffers above maxPooled may be in use at once; who
-	// wants another waits. It bounds what bombs on many connections cost to a
-	// few hundred megabytes; honest batches are far smaller.
-	maxBig = 2
+	// wants another waits. It bounds what bombs on many connections cost;
+	// honest batches are far smaller, and [Check] needs such a buffer only for
+	// those of maxWide.
+	maxBig = 1
 )
 
 // Buffer holds what [Decompress] found, in memory that is used again after
@@ -51,6 +49,13 @@ type Buffer struct {
 // bigSlots are maxBig slots. A goroutine holds one at most, and waits for
 // nothing else while it does.
 var bigSlots = make(chan struct{}, maxBig)
+
+func newBuffer() *Buffer {
+	if b, ok := pools.buffers.Get().(*Buffer); ok {
+		return b
+	}
+	return new(Buffer)
+}
 
 // Bytes are the decompressed records. They must not be used after Release.
 func (b *Buffer) Bytes() []byte { return b.b }
@@ -97,7 +102,7 @@ func (b *Buffer) resize(size int) {
 // more than most batches do. Nothing in it is state: every coder is reset
 // before it is used.
 var pools struct {
-	buffers, gzip, lz4, zstd, sources sync.Pool
+	buffers, zstd sync.Pool
 }
 
 // Decompress unpacks a batch's payload into at most limit bytes (0 means
@@ -111,10 +116,7 @@ func Decompress(c Codec, src []byte, limit int) (*Buffer, error) {
 	if limit <= 0 {
 		limit = DefaultMaxDecompressed
 	}
-	buf, _ := pools.buffers.Get().(*Buffer)
-	if buf == nil {
-		buf = new(Buffer)
-	}
+	buf := newBuffer()
 	if err := decompress(c, buf, src, limit); err != nil {
 		buf.Release()
 		return nil, err
@@ -141,137 +143,27 @@ func decompress(c Codec, buf *Buffer, src []byte, limit int) (err error) {
 		}
 		buf.b = append(buf.b, src...)
 		return nil
-	case Gzip:
-		return unzip(buf, src, limit)
+	case Gzip, LZ4:
+		return unstream(c, buf, src, limit)
 	case Snappy:
 		return unsnap(buf, src, limit)
-	case LZ4:
-		return unlz4(buf, src, limit)
 	case Zstd:
 		return unzstd(buf, src, limit)
 	}
 	return fmt.Errorf("%w: %d", ErrCodec, c)
 }
 
-// source is a pooled io.Reader over bytes: bytes.NewReader would allocate for
-// each batch.
-type source struct{ b []byte }
-
-func (s *source) Read(p []byte) (int, error) {
-	if len(s.b) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, s.b)
-	s.b = s.b[n:]
-	return n, nil
-}
-
-// ReadByte spares gzip a buffered reader of its own.
-func (s *source) ReadByte() (byte, error) {
-	if len(s.b) == 0 {
-		return 0, io.EOF
-	}
-	c := s.b[0]
-	s.b = s.b[1:]
-	return c, nil
-}
-
-func newSource(b []byte) *source {
-	s, _ := pools.sources.Get().(*source)
-	if s == nil {
-		s = new(source)
-	}
-	s.b = b
-	return s
-}
-
-func (s *source) release() {
-	s.b = nil
-	pools.sources.Put(s)
-}
-
-// unzip reads all members of a gzip stream. As Java does, it takes what follows
-// the first and is no member for padding.
-func unzip(buf *Buffer, src []byte, limit int) error {
-	s := newSource(src)
-	defer s.release()
-	z, _ := pools.gzip.Get().(*gzip.Reader)
-	if z == nil {
-		z = new(gzip.Reader)
-	}
-	if err := z.Reset(s); err != nil {
-		return fmt.Errorf("%w: gzip: %w", ErrCompressed, err)
-	}
-	for more := true; more; more = len(s.b) > 0 && z.Reset(s) == nil {
-		z.Multistream(false)
-		if err := drain(buf, z, limit); err != nil {
-			return fmt.Errorf("gzip: %w", err)
-		}
-	}
-	pools.gzip.Put(z)
-	return nil
-}
-
-func unlz4(buf *Buffer, src []byte, limit int) error {
-	frame, err := lz4FrameOf(src)
+// unstream unpacks what can be unpacked as a stream.
+func unstream(c Codec, buf *Buffer, src []byte, limit int) error {
+	s, err := openStream(c, src)
 	if err != nil {
 		return err
 	}
-	s := newSource(frame)
-	defer s.release()
-	z, _ := pools.lz4.Get().(*lz4.Reader)
-	if z == nil {
-		z = lz4.NewReader(nil)
-	}
-	z.Reset(s)
-	if err := drain(buf, z, limit); err != nil {
-		return fmt.Errorf("lz4: %w", err)
-	}
-	z.Reset(nil)
-	pools.lz4.Put(z)
-	return nil
-}
-
-// The LZ4 frame format, as far as the length of a frame depends on it.
-const (
-	lz4Magic           = 0x184D2204
-	lz4DictID          = 1 << 0
-	lz4ContentChecksum = 1 << 2
-	lz4ContentSize     = 1 << 3
-	lz4BlockChecksum   = 1 << 4
-	lz4Independent     = 1 << 5
-)
-
-// lz4FrameOf returns the first frame of src, the only one that Kafka reads. The
-// library would go on to what follows, and would also read legacy frames and
-// dependent blocks, which no Java client can consume.
-func lz4FrameOf(src []byte) ([]byte, error) {
-	if len(src) < 7 || binary.LittleEndian.Uint32(src) != lz4Magic {
-		return nil, fmt.Errorf("%w: lz4: no frame", ErrCompressed)
-	}
-	flags := src[4]
-	if flags&lz4Independent == 0 || flags&lz4DictID != 0 {
-		return nil, fmt.Errorf("%w: lz4: flags %#x", ErrCompressed, flags)
-	}
-	p := 7
-	if flags&lz4ContentSize != 0 {
-		p += 8
-	}
-	for p+4 <= len(src) {
-		n := int(binary.LittleEndian.Uint32(src[p:]) &^ (1 << 31))
-		p += 4
-		if n == 0 {
-			if flags&lz4ContentChecksum != 0 {
-				p += 4
-			}
-			return src[:min(p, len(src))], nil
-		}
-		if flags&lz4BlockChecksum != 0 {
-			n += 4
-		}
-		p += n
-	}
-	return src, nil // Cut short: the library says so.
+	sound := false
+	defer func() { s.release(sound) }() // Also after a panic.
+	err = drain(buf, s, limit)
+	sound = err == nil || errors.Is(err, ErrTooBig)
+	return err
 }
 
 // drain reads r to its end into buf.
@@ -291,7 +183,7 @@ func drain(buf *Buffer, r io.Reader, limit int) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrCompressed, err)
+			return err
 		}
 	}
 }
@@ -307,7 +199,7 @@ func probeEnd(r io.Reader) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("%w: %w", ErrCompressed, err)
+			return err
 		}
 	}
 }
@@ -359,73 +251,35 @@ func unzstd(buf *Buffer, src []byte, limit int) error {
 	}
 }
 
-// zstdMaxWindow is what zstd-jni, and so every Java consumer, accepts by
-// default (ZSTD_WINDOWLOG_LIMIT_DEFAULT, 2^27).
-const zstdMaxWindow = 128 << 20
-
-// zstdMaxBlock is the most that one block holds (RFC 8878, 3.1.1.2.4).
-const zstdMaxBlock = 128 << 10
-
-// xerialMagic begins Java's snappy framing; two int32 follow: version and
-// least compatible version.
-const (
-	xerialMagic      = "\x82SNAPPY\x00"
-	xerialHeaderSize = 16
-	xerialBlock      = 32 << 10
-)
-
+// unsnap unpacks each block to where it belongs; as a stream, a large block
+// would be in memory twice.
 func unsnap(buf *Buffer, src []byte, limit int) error {
-	if len(src) < xerialHeaderSize || string(src[:len(xerialMagic)]) != xerialMagic {
-		return unsnapBlock(buf, src, limit)
-	}
-	for src = src[xerialHeaderSize:]; len(src) > 0; {
-		// Java's stream reader accepts a concatenated header between blocks.
-		if len(src) >= xerialHeaderSize && string(src[:len(xerialMagic)]) == xerialMagic {
-			src = src[xerialHeaderSize:]
-			continue
+	for plain := !xerial(src); ; {
+		block, rest, err := cutSnappy(src, &plain)
+		if err == io.EOF {
+			return nil
 		}
-		if len(src) < 4 {
-			return nil // Java takes a tail too short for a length as the end.
-		}
-		n := int64(binary.BigEndian.Uint32(src))
-		if src = src[4:]; n > int64(len(src)) {
-			return fmt.Errorf("%w: snappy: block of %d bytes, %d left", ErrCompressed, n, len(src))
-		}
-		if err := unsnapBlock(buf, src[:n], limit); err != nil {
+		if err != nil {
 			return err
 		}
-		src = src[n:]
-	}
-	return nil
-}
-
-// unsnapBlock appends one block. The block says its size first, and may lie:
-// six bytes can claim 4 GiB. No snappy block expands more than some 21 times
-// (a copy of 3 bytes yields 64), which bounds what a claim can cost.
-func unsnapBlock(buf *Buffer, block []byte, limit int) error {
-	n, err := s2.DecodedLen(block)
-	if err != nil {
-		return fmt.Errorf("%w: snappy: %w", ErrCompressed, err)
-	}
-	if n > 24*len(block)+64 {
-		return fmt.Errorf("%w: snappy: %d bytes claim to hold %d", ErrCompressed, len(block), n)
-	}
-	if n > limit-len(buf.b) {
-		return fmt.Errorf("snappy: %w", ErrTooBig)
-	}
-	for cap(buf.b)-len(buf.b) < n {
-		if err := buf.grow(limit); err != nil {
+		n, err := snappySize(block)
+		if err != nil {
 			return err
 		}
-		if cap(buf.b) >= limit {
-			break
+		at := len(buf.b)
+		if n > limit-at {
+			return fmt.Errorf("snappy: %w", ErrTooBig)
 		}
+		for cap(buf.b)-at < n {
+			if err := buf.grow(limit); err != nil {
+				return err
+			}
+		}
+		out, err := s2.Decode(buf.b[at:at+n:at+n], block)
+		if err != nil {
+			return fmt.Errorf("%w: snappy: %w", ErrCompressed, err)
+		}
+		buf.b = buf.b[:at+len(out)]
+		src = rest
 	}
-	at := len(buf.b)
-	out, err := s2.Decode(buf.b[at:at+n:at+n], block)
-	if err != nil {
-		return fmt.Errorf("%w: snappy: %w", ErrCompressed, err)
-	}
-	buf.b = buf.b[:at+len(out)]
-	return nil
 }

@@ -19,7 +19,9 @@ type walk struct {
 	claim     int64
 	maxRecord int // bytes of a record
 	packed    bool
+	search    *search // Instead of refusing records, look for the first out of range.
 
+	next     int32 // how many records were walked
 	max      int64 // greatest timestamp, NoTimestamp if there is no record
 	maxDelta int32 // offset delta of the first record that has it
 	size     int   // bytes of the records, unpacked
@@ -30,23 +32,21 @@ type walk struct {
 
 const messageTimestamps = "One or more records have been rejected due to invalid timestamp"
 
-// batch unpacks the batch if need be and walks it.
+// batch walks the batch, unpacking it if need be.
 func (w *walk) batch(b Batch, o *CheckOptions) error {
-	data := b.Payload()
 	w.maxRecord = math.MaxInt
 	if c := b.Codec(); c != None {
-		buf, err := Decompress(c, data, DefaultMaxDecompressed)
-		if err != nil {
-			return unpackError(err)
-		}
-		defer buf.Release()
-		data, w.packed = buf.Bytes(), true
+		w.packed = true
 		if o.MaxDecompressed > 0 {
 			w.maxRecord = o.MaxDecompressed
 		}
+		if err := w.unpack(c, b.Payload(), o); err != nil {
+			return err
+		}
+		return w.verdict()
 	}
-	w.size = len(data)
-	if err := w.records(data, o); err != nil {
+	w.size = len(b.Payload())
+	if err := w.records(b.Payload(), o); err != nil {
 		return err
 	}
 	return w.verdict()
@@ -67,22 +67,37 @@ type entry struct {
 	key       int32 // length, negative for null
 }
 
-// records is the hot loop: 5 to 6 ns for a record of 100 bytes, beside the
-// checksum's 4.
+// records walks all records, which data is.
 func (w *walk) records(data []byte, o *CheckOptions) error {
 	w.max = NoTimestamp
+	n, err := w.some(data, true, o)
+	if err == nil && n != len(data) {
+		err = refuse(InvalidRecord, messageRemaining)
+	}
+	return err
+}
+
+const messageRemaining = "Incorrect declared batch size, records still remaining in file"
+
+// some walks the records that data begins with, as far as they are whole, or
+// to the end if they are the last. It returns how many bytes they are. It is
+// the hot loop: 5 to 6 ns for a record of 100 bytes, beside the checksum's 4.
+func (w *walk) some(data []byte, last bool, o *CheckOptions) (n int, err error) {
 	p := 0
-	for i := int32(0); i < w.count; i++ {
+	for i := w.next; i < w.count; i++ {
 		e, ok := glance(data, p)
 		if !ok {
-			var err error
+			if !last && !whole(data[p:]) {
+				w.next = i
+				return p, nil
+			}
 			if e, err = examine(data, p); err != nil {
-				return w.unreadable(err)
+				return p, w.unreadable(err)
 			}
 		}
 		if e.end-p > w.maxRecord {
 			if err := w.checkSize(data, p); err != nil {
-				return err
+				return p, err
 			}
 		}
 		p = e.end
@@ -100,13 +115,8 @@ func (w *walk) records(data []byte, o *CheckOptions) error {
 			w.reject(i, e.key, timestamp, e.offset, o)
 		}
 	}
-	if w.gaps && w.packed {
-		return refuse(Unreadable, "Offsets of compressed records are not consecutive")
-	}
-	if p != len(data) {
-		return refuse(InvalidRecord, "Incorrect declared batch size, records still remaining in file")
-	}
-	return nil
+	w.next = w.count
+	return p, nil
 }
 
 // errLongVarint is a size in more bytes than an int32 can need.
@@ -122,6 +132,23 @@ func (w *walk) unreadable(err error) error {
 		return refuse(InvalidRecord, "Found invalid record structure: %v", err)
 	}
 	return refuse(Unreadable, "%v", err)
+}
+
+// found takes one record that was not read by some.
+func (w *walk) found(e entry, o *CheckOptions) {
+	if w.claimed {
+		e.timestamp = w.claim
+	}
+	if e.timestamp > w.max {
+		w.max, w.maxDelta = e.timestamp, e.offset
+	}
+	if e.offset != w.next {
+		w.gaps = true
+	}
+	if e.key < 0 && w.keys || e.timestamp < w.low || e.timestamp > w.high {
+		w.reject(w.next, e.key, e.timestamp, e.offset, o)
+	}
+	w.next++
 }
 
 // glance reads a usual record, all of whose fields take one byte or two, from
@@ -258,6 +285,10 @@ func badBody(size int32, p, start, end int) error {
 // reject notes a record that breaks the topic's rules. Kafka looks at the key
 // first and takes -1 for "no timestamp", which is always in range.
 func (w *walk) reject(index, key int32, timestamp int64, delta int32, o *CheckOptions) {
+	if w.search != nil {
+		w.search.take(timestamp, delta)
+		return
+	}
 	kind, message := InvalidTimestamp, ""
 	switch {
 	case key < 0 && w.keys:

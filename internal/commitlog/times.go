@@ -133,13 +133,9 @@ func (l *Log) walkSegment(s *segment, from model.Offset, each func(*scanner) err
 // firstSince finds the first record of a batch at or after start that is late
 // enough.
 func firstSince(b record.Batch, ts int64, start model.Offset) (TimePoint, bool, error) {
-	for r, err := range b.Records(0) {
-		if err != nil {
-			return noPoint, false, err
-		}
-		if r.Timestamp >= ts && r.Offset >= start {
-			return TimePoint{r.Offset, r.Timestamp, b.LeaderEpoch()}, true, nil
-		}
+	at, stamp, ok, err := b.FirstSince(ts, start)
+	if err != nil || !ok {
+		return noPoint, false, err
 	}
-	return noPoint, false, nil
+	return TimePoint{at, stamp, b.LeaderEpoch()}, true, nil
 }
