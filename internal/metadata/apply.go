@@ -27,6 +27,8 @@ type builder struct {
 	*Image
 	delta      Delta
 	ownBrokers bool
+	ownOthers  bool
+	configured map[Resource]bool // In delta already.
 }
 
 func build(from *Image) *builder {
@@ -63,6 +65,8 @@ func (b *builder) apply(offset model.Offset, r Record, created model.Offset) err
 	case *wire.UnregisterBrokerRecord:
 		b.copyBrokers()
 		delete(b.brokers, model.NodeID(m.BrokerID))
+	case *wire.ClearElrRecord:
+		return b.clearELR(m)
 	case *wire.NoOpRecord:
 	default:
 		b.carry(r)
@@ -135,12 +139,15 @@ func (b *builder) changePartition(m *wire.PartitionChangeRecord) error {
 		}
 	}
 	set(&p.ISR, m.Isr)
+	if m.Replicas != nil {
+		p.Directories = movedDirectories(p.Replicas, p.Directories, nodes(m.Replicas))
+	}
 	set(&p.Replicas, m.Replicas)
 	set(&p.Removing, m.RemovingReplicas)
 	set(&p.Adding, m.AddingReplicas)
 	set(&p.ELR, m.EligibleLeaderReplicas)
 	set(&p.LastKnownELR, m.LastKnownElr)
-	if m.Directories != nil {
+	if len(m.Directories) > 0 {
 		p.Directories = slices.Clone(m.Directories)
 	}
 	if m.LeaderRecoveryState >= 0 {
@@ -153,6 +160,21 @@ func (b *builder) changePartition(m *wire.PartitionChangeRecord) error {
 	p.PartitionEpoch++
 	t.Partitions[m.PartitionID] = &p
 	return nil
+}
+
+// movedDirectories keeps the directories of the replicas that stay; those of new
+// ones are not assigned yet (KIP-858).
+func movedDirectories(from []model.NodeID, dirs []model.UUID, to []model.NodeID) []model.UUID {
+	if len(dirs) == 0 {
+		return nil
+	}
+	out := make([]model.UUID, len(to))
+	for i, id := range to {
+		if n := slices.Index(from, id); n >= 0 && n < len(dirs) {
+			out[i] = dirs[n]
+		}
+	}
+	return out
 }
 
 // noLeaderChange is Kafka's "the leader stays" in a PartitionChangeRecord; -1
@@ -188,7 +210,55 @@ func (b *builder) setConfig(m *wire.ConfigRecord) {
 	} else {
 		b.configs.ReplaceOrInsert(&configs{r, values})
 	}
-	b.delta.configured(r)
+	if !b.configured[r] {
+		if b.configured == nil {
+			b.configured = map[Resource]bool{}
+		}
+		b.configured[r] = true
+		b.delta.Configs = append(b.delta.Configs, r)
+	}
+}
+
+// clearELR forgets the eligible leaders of a topic, or of all of them (KIP-966).
+func (b *builder) clearELR(m *wire.ClearElrRecord) error {
+	if m.TopicName != "" {
+		t := b.Topic(m.TopicName)
+		if t == nil {
+			return fmt.Errorf("%w: no topic %q", ErrRecord, m.TopicName)
+		}
+		return b.clearTopicELR(t.ID)
+	}
+	var ids []model.TopicID
+	b.Topics("", func(t *Topic) bool {
+		ids = append(ids, t.ID)
+		return true
+	})
+	for _, id := range ids {
+		if err := b.clearTopicELR(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) clearTopicELR(id model.TopicID) error {
+	has := func(p *Partition) bool { return len(p.ELR) > 0 || len(p.LastKnownELR) > 0 }
+	if !slices.ContainsFunc(b.TopicByID(id).Partitions, has) {
+		return nil
+	}
+	t, err := b.edit(id)
+	if err != nil {
+		return err
+	}
+	for i, p := range t.Partitions {
+		if has(p) {
+			c := *p
+			c.ELR, c.LastKnownELR = nil, nil
+			c.PartitionEpoch++
+			t.Partitions[i] = &c
+		}
+	}
+	return nil
 }
 
 func (b *builder) setFeature(m *wire.FeatureLevelRecord) {
@@ -258,8 +328,11 @@ func (b *builder) carry(r Record) {
 	if err != nil {
 		return // It was just read from such bytes.
 	}
+	if !b.ownOthers {
+		b.others, b.ownOthers = slices.Clone(b.others), true
+	}
 	if m, v, err := wire.ReadMetadataRecord(raw); err == nil {
-		b.others = append(slices.Clip(b.others), Record{m, v})
+		b.others = append(b.others, Record{m, v})
 	}
 }
 

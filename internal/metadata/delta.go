@@ -1,10 +1,6 @@
 package metadata
 
-import (
-	"slices"
-
-	"github.com/barnabas-log/barnabas/model"
-)
+import "github.com/barnabas-log/barnabas/model"
 
 // Delta is the way from one image to the next.
 type Delta struct {
@@ -16,15 +12,9 @@ type Delta struct {
 }
 
 func (d *Delta) touch(id model.TopicID) {
-	// A topic's records stand together, so looking at the last is enough to
-	// keep the list short; Topics may still name one twice.
+	// Called once for each topic that is made, first edited or removed: only one
+	// that is made or edited and then removed is named twice.
 	if n := len(d.Topics); n == 0 || d.Topics[n-1] != id {
 		d.Topics = append(d.Topics, id)
-	}
-}
-
-func (d *Delta) configured(r Resource) {
-	if !slices.Contains(d.Configs, r) {
-		d.Configs = append(d.Configs, r)
 	}
 }

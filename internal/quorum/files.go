@@ -131,7 +131,8 @@ func (q *Quorum) snapshots() ([]string, error) {
 
 // loadSnapshot returns the image of the newest snapshot that is whole. One
 // that is not was being written when the node stopped: the log still has what
-// it was made from.
+// it was made from. One that is whole and not understood is refused: the log
+// behind it is gone, or holds the same.
 func (q *Quorum) loadSnapshot() (*metadata.Image, error) {
 	names, err := q.snapshots()
 	if err != nil {
@@ -139,15 +140,16 @@ func (q *Quorum) loadSnapshot() (*metadata.Image, error) {
 	}
 	for _, name := range names {
 		image, err := q.readSnapshot(name)
-		if err == nil {
-			return image, nil
+		if !errors.Is(err, errTorn) {
+			return image, err
 		}
 		q.opts.Log.Warn("metadata snapshot skipped", "file", q.path(name), "err", err)
 	}
 	return metadata.Empty(), nil
 }
 
-var errNoFooter = errors.New("quorum: snapshot without footer")
+// errTorn says that a snapshot is not whole.
+var errTorn = errors.New("snapshot not whole")
 
 func (q *Quorum) readSnapshot(name string) (*metadata.Image, error) {
 	end, _ := parseSnapshotName(name)
@@ -160,10 +162,10 @@ func (q *Quorum) readSnapshot(name string) (*metadata.Image, error) {
 	for len(b) > 0 {
 		batch, rest, err := record.Next(b)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errTorn, err)
 		}
 		if batch.CRC() != batch.ComputeCRC() {
-			return nil, record.ErrCorrupt
+			return nil, fmt.Errorf("%w: %w", errTorn, record.ErrCorrupt)
 		}
 		b = rest
 		if batch.IsControl() {
@@ -176,33 +178,37 @@ func (q *Quorum) readSnapshot(name string) (*metadata.Image, error) {
 		}
 		some, err := decode(batch)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", q.path(name), err)
 		}
 		records = append(records, some...)
 	}
 	if !whole {
-		return nil, errNoFooter
+		return nil, fmt.Errorf("%w: no footer", errTorn)
 	}
 	return metadata.FromSnapshot(end, records)
 }
 
 // maybeSnapshot writes a snapshot when the log has grown enough, and gives up
-// the log and the snapshots before it. A snapshot that fails for want of space
-// is tried again later; the log has everything.
+// the log and the snapshots before it. What fails is tried again when the log
+// has grown as much once more: the log has everything. Only a log that can no
+// longer be trusted is an error.
 func (q *Quorum) maybeSnapshot() error {
 	if q.sinceBytes < q.opts.SnapshotBytes || q.tracker.Open() {
 		return nil
 	}
 	image := q.tracker.Image()
+	q.sinceBytes = 0
 	err := q.opts.Dir.Spend(func() error { return q.writeSnapshot(image) })
+	if err == nil {
+		q.snapshotted = image.End()
+		err = q.opts.Dir.Spend(q.trim)
+	}
 	if err != nil {
 		q.opts.Log.Error("metadata snapshot not written", "dir", q.dir, "err", err)
-		q.sinceBytes = 0
-		return nil
+	} else {
+		q.opts.Log.Info("metadata snapshot written", "dir", q.dir, "offset", image.End())
 	}
-	q.opts.Log.Info("metadata snapshot written", "dir", q.dir, "offset", image.End())
-	q.snapshotted, q.sinceBytes = image.End(), 0
-	return q.trim()
+	return q.log.Err()
 }
 
 func (q *Quorum) writeSnapshot(image *metadata.Image) error {

@@ -56,11 +56,16 @@ type Quorum struct {
 	lastRecordAt int64        // Timestamp of the newest batch.
 }
 
+// proposal is one change on its way. Whoever claims it first, Run or a proposer
+// who gives up, decides whether decide is called.
 type proposal struct {
-	decide func(*metadata.Image) ([]metadata.Record, error)
-	done   chan error
-	delta  *metadata.Delta
-	image  *metadata.Image
+	decide  func(*metadata.Image) ([]metadata.Record, error)
+	claimed atomic.Bool
+	decided chan struct{} // Closed when decide has been called.
+	done    chan error
+	delta   *metadata.Delta
+	image   *metadata.Image // Nil if nothing changes.
+	err     error
 }
 
 // Open reads the log and begins a new epoch of leadership. format are the
@@ -241,10 +246,12 @@ func (q *Quorum) Image() *metadata.Image { return q.image.Load() }
 func (q *Quorum) Epoch() model.Epoch { return q.epoch }
 
 // Propose lets decide look at the newest image and returns when the records
-// that it wants are synced and published. When ctx ends first, the change may
-// still happen. decide is called by another goroutine, at most once.
+// that it wants are synced and published; a refusal, too, is told when all that
+// decide saw is synced. decide is called by another goroutine, at most once, and
+// never after Propose has returned. When ctx ends first, the change may still
+// happen if decide was called.
 func (q *Quorum) Propose(ctx context.Context, decide func(*metadata.Image) ([]metadata.Record, error)) error {
-	p := &proposal{decide: decide, done: make(chan error, 1)}
+	p := &proposal{decide: decide, decided: make(chan struct{}), done: make(chan error, 1)}
 	select {
 	case q.queue <- p:
 	case <-ctx.Done():
@@ -256,9 +263,24 @@ func (q *Quorum) Propose(ctx context.Context, decide func(*metadata.Image) ([]me
 	case err := <-p.done:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return p.giveUp(ctx.Err())
 	case <-q.stopped:
-		return ErrStopped
+		return p.giveUp(ErrStopped)
+	}
+}
+
+// giveUp ends a wait: decide is not called any more, or has been, and the
+// outcome may have come in the same moment.
+func (p *proposal) giveUp(why error) error {
+	if p.claimed.CompareAndSwap(false, true) {
+		return why
+	}
+	<-p.decided
+	select {
+	case err := <-p.done:
+		return err
+	default:
+		return why
 	}
 }
 
@@ -280,46 +302,44 @@ func (q *Quorum) Run(ctx context.Context) error {
 }
 
 // group carries out a proposal and those that came with it, under one sync.
-func (q *Quorum) group(p *proposal) error {
-	var made []*proposal
-	for {
-		if q.carryOut(p) {
-			made = append(made, p)
-		}
-		select {
-		case p = <-q.queue:
-			continue
-		default:
-		}
-		break
+// Nobody is answered before it, not even who is refused: the reason may be a
+// change that a crash would take back.
+func (q *Quorum) group(first *proposal) error {
+	took := []*proposal{first}
+	for len(took) < maxProposals && len(q.queue) > 0 {
+		took = append(took, <-q.queue) // Nobody else receives.
 	}
-	if len(made) == 0 {
-		return nil
+	for _, p := range took {
+		q.carryOut(p)
 	}
+	// A log that has failed fails here: what it appended is of no worth.
 	if err := q.log.Sync(); err != nil {
 		return err
 	}
-	for _, p := range made {
-		q.opts.Publish(p.delta, p.image)
-		q.image.Store(p.image)
-		p.done <- nil
+	for _, p := range took {
+		if p.image != nil {
+			q.opts.Publish(p.delta, p.image)
+			q.image.Store(p.image)
+		}
+		p.done <- p.err
 	}
 	return q.maybeSnapshot()
 }
 
-// carryOut decides and appends; false when there is nothing to sync.
-func (q *Quorum) carryOut(p *proposal) bool {
-	records, err := p.decide(q.tracker.Image())
-	if err != nil || len(records) == 0 {
-		p.done <- err
-		return false
+// carryOut decides and appends, unless the proposer has given up.
+func (q *Quorum) carryOut(p *proposal) {
+	if !p.claimed.CompareAndSwap(false, true) {
+		return
 	}
-	if p.delta, err = q.change(records); err != nil {
-		p.done <- err
-		return false
+	var records []metadata.Record
+	records, p.err = p.decide(q.tracker.Image())
+	close(p.decided)
+	if p.err != nil || len(records) == 0 {
+		return
 	}
-	p.image = q.tracker.Image()
-	return true
+	if p.delta, p.err = q.change(records); p.err == nil {
+		p.image = q.tracker.Image()
+	}
 }
 
 // Close closes the log; Run has returned.
