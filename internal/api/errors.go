@@ -10,6 +10,7 @@ import (
 	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/internal/producers"
 	"github.com/barnabas-log/barnabas/internal/quorum"
+	"github.com/barnabas-log/barnabas/internal/replicas"
 	"github.com/barnabas-log/barnabas/record"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -30,6 +31,10 @@ func sentinels() []sentinel {
 		{commitlog.ErrOffline, wire.KafkaStorageError},
 		{commitlog.ErrClosed, wire.NotLeaderOrFollower},
 		{commitlog.ErrOutOfRange, wire.OffsetOutOfRange},
+		{commitlog.ErrTooLarge, wire.RecordListTooLarge},
+		{replicas.ErrUnknown, wire.NotLeaderOrFollower},
+		{replicas.ErrMissing, wire.KafkaStorageError},
+		{replicas.ErrDiskFull, wire.KafkaStorageError},
 		{producers.ErrOutOfOrderSequence, wire.OutOfOrderSequenceNumber},
 		{producers.ErrInvalidEpoch, wire.InvalidProducerEpoch},
 		{producers.ErrInvalidTxnState, wire.InvalidTxnState},
@@ -43,7 +48,6 @@ func sentinels() []sentinel {
 		{controller.ErrUnknownTopic, wire.UnknownTopicOrPartition},
 		{controller.ErrUnknownTopicID, wire.UnknownTopicID},
 		{controller.ErrPolicy, wire.PolicyViolation},
-		{controller.ErrDeletionDisabled, wire.TopicDeletionDisabled},
 		{quorum.ErrStopped, wire.NotController},
 		{context.DeadlineExceeded, wire.RequestTimedOut},
 		{context.Canceled, wire.RequestTimedOut},

@@ -58,13 +58,16 @@ func (s *session) initProducerID(c *call, q *wire.InitProducerIDRequest) wire.Re
 	return r
 }
 
+// producerIDMillis is how long a producer waits for a new block of ids.
+const producerIDMillis = 10_000
+
 func (s *session) newProducerID() (model.ProducerID, error) {
 	for {
 		if id, ok := s.producers.take(); ok {
 			return id, nil
 		}
 		var first, end model.ProducerID
-		err := s.opts.Metadata.Propose(s.ctx, func(image *metadata.Image) (records []metadata.Record, err error) {
+		err := s.propose(producerIDMillis, func(image *metadata.Image) (records []metadata.Record, err error) {
 			records, first, end = s.opts.Rules.ProducerIDs(image, s.opts.Self)
 			return records, nil
 		})

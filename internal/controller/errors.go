@@ -17,7 +17,6 @@ var (
 	ErrUnknownTopic       = errors.New("controller: unknown topic")
 	ErrUnknownTopicID     = errors.New("controller: unknown topic id")
 	ErrPolicy             = errors.New("controller: against a policy")
-	ErrDeletionDisabled   = errors.New("controller: topic deletion is disabled")
 )
 
 // Refusal is a command that is not carried out.
