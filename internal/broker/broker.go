@@ -54,6 +54,7 @@ type Broker struct {
 	api      *api.API
 	servers  []*listener.Server
 	bound    []Bound
+	sockets  []net.Listener
 	http     *http.Server
 	httpAddr net.Addr
 	budget   *listener.Budget
@@ -102,7 +103,7 @@ func (b *Broker) start(ctx context.Context) error {
 		return err
 	}
 	r, err := replicas.Open(replicas.Options{
-		Self: b.self(), Dirs: b.dirs, Config: b.config, Now: b.opts.Now, Log: b.opts.Log, Random: rand.Reader,
+		Self: b.self(), Dirs: b.dirs, Incomplete: len(b.dirs) < len(b.config.LogDirs), Config: b.config, Now: b.opts.Now, Log: b.opts.Log, Random: rand.Reader,
 	}, b.quorum.Image())
 	if err != nil {
 		return err
@@ -113,14 +114,15 @@ func (b *Broker) start(ctx context.Context) error {
 	return b.serveHTTP()
 }
 
-// openDirs takes the data directories into possession. The first one found
-// decides who this node is; the others must agree.
+// openDirs takes the data directories into possession. The first one, which
+// holds the metadata log, decides who this node is; the others must agree. One
+// of the others that cannot be read takes its partitions offline, no more.
 func (b *Broker) openDirs() error {
 	want := datadir.Identity{Node: model.NoNode, DefaultNode: model.NodeID(b.config.NodeID)}
 	if b.config.NodeIDGiven {
 		want.Node = model.NodeID(b.config.NodeID)
 	}
-	for _, path := range b.config.LogDirs {
+	for i, path := range b.config.LogDirs {
 		abs, err := filepath.Abs(path)
 		if err != nil {
 			return err
@@ -128,6 +130,10 @@ func (b *Broker) openDirs() error {
 		d, err := datadir.Open(b.opts.FS, abs, want, rand.Reader)
 		if errors.Is(err, vfs.ErrLocked) {
 			return fmt.Errorf("data directory %s is in use by another broker: %w", abs, err)
+		}
+		if err != nil && i > 0 && !errors.Is(err, datadir.ErrIdentity) {
+			b.opts.Log.Error("data directory not usable, its partitions are offline", "dir", abs, "err", err)
+			continue
 		}
 		if err != nil {
 			return err
@@ -198,12 +204,10 @@ func (b *Broker) listen() ([]open, error) {
 	for _, l := range b.config.Listeners {
 		n, err := b.opts.Listen("tcp", l.Address())
 		if err != nil {
-			for _, o := range all {
-				o.net.Close()
-			}
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		all = append(all, open{l, n})
+		b.sockets = append(b.sockets, n)
 		b.bound = append(b.bound, Bound{l.Name, n.Addr()})
 	}
 	return all, nil
@@ -313,9 +317,15 @@ func (b *Broker) abandon() {
 		cancel()
 		s.Stop(gone)
 	}
+	for _, n := range b.sockets {
+		n.Close()
+	}
 	b.running.Wait()
 	if b.quorum != nil {
 		b.quorum.Close()
+	}
+	if r := b.replicas.Load(); r != nil {
+		r.Abandon()
 	}
 	for _, d := range b.dirs {
 		d.Close()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
@@ -27,7 +28,7 @@ type Dir struct {
 	// removed.
 	reserve struct {
 		sync.Mutex
-		spent bool
+		spent atomic.Bool // Read without the lock, before every append.
 	}
 }
 
@@ -51,7 +52,7 @@ func Open(fs vfs.FS, path string, want Identity, random io.Reader) (*Dir, error)
 		return nil, err
 	}
 	// A disk that is full already has no room for a reserve; Restore tries again.
-	d.reserve.spent = d.makeReserve() != nil
+	d.reserve.spent.Store(d.makeReserve() != nil)
 	return d, nil
 }
 

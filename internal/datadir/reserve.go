@@ -51,17 +51,20 @@ func (d *Dir) Spend(f func() error) error {
 func (d *Dir) giveUpReserve() bool {
 	d.reserve.Lock()
 	defer d.reserve.Unlock()
-	d.reserve.spent = true
+	d.reserve.spent.Store(true)
 	err := d.fs.Remove(filepath.Join(d.path, ReserveFile))
 	return !errors.Is(err, fs.ErrNotExist) && err == nil
 }
 
 // Full reports that the reserve is spent: records are refused until Restore
 // finds space again.
-func (d *Dir) Full() bool {
-	d.reserve.Lock()
-	defer d.reserve.Unlock()
-	return d.reserve.spent
+func (d *Dir) Full() bool { return d.reserve.spent.Load() }
+
+// Low reports that there is less space than Restore wants to see: deletion
+// should not wait.
+func (d *Dir) Low() bool {
+	free, _, err := d.Free()
+	return err == nil && free < 2*reserveBytes
 }
 
 // Restore makes the reserve anew if it is spent and there is space for it and
@@ -70,13 +73,13 @@ func (d *Dir) Full() bool {
 func (d *Dir) Restore() bool {
 	d.reserve.Lock()
 	defer d.reserve.Unlock()
-	if !d.reserve.spent {
+	if !d.Full() {
 		return true
 	}
 	// With less the next appends would fill the disk at once.
 	if free, _, err := d.Free(); err != nil || free < 2*reserveBytes {
 		return false
 	}
-	d.reserve.spent = d.makeReserve() != nil
-	return !d.reserve.spent
+	d.reserve.spent.Store(d.makeReserve() != nil)
+	return !d.Full()
 }

@@ -3,13 +3,16 @@ package replicas
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/datadir"
 	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/model"
 )
 
@@ -31,10 +34,23 @@ type disk struct {
 
 	mu struct {
 		sync.Mutex
-		marks   datadir.Marks
-		retired []retired
-		failed  error
+		marks datadir.Marks
+		// forgotten are partitions that are gone, but have a mark in the file.
+		forgotten map[model.Partition]struct{}
+		retired   []retired
+		failed    error
+		// grown are the partitions that have something above their mark,
+		// deleting those with deleted segments to remove: the keeper looks at
+		// these only, however many there are.
+		grown, deleting map[*partition.Partition]struct{}
 	}
+	writing sync.Mutex // Held by writeMarks.
+	// unmarked is how many bytes were synced since the last marks; early wakes
+	// the keeper when they are too many.
+	unmarked atomic.Int64
+	early    chan struct{}
+	// checkpointed is what the checkpoints of the keeper hold.
+	checkpointed [2]datadir.Offsets
 }
 
 // retired is a directory that will be removed.
@@ -44,13 +60,15 @@ type retired struct {
 }
 
 func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
-	k := &disk{owner: r, dir: d}
+	k := &disk{owner: r, dir: d, early: make(chan struct{}, 1)}
+	k.mu.forgotten = map[model.Partition]struct{}{}
+	k.mu.grown, k.mu.deleting = map[*partition.Partition]struct{}{}, map[*partition.Partition]struct{}{}
 	k.flusher = newFlusher(k)
 	var err error
 	if k.recovery, err = d.TakeRecovery(); err != nil {
 		return nil, err
 	}
-	k.mu.marks = k.recovery.Marks // Good until a log has a newer one.
+	k.mu.marks = maps.Clone(k.recovery.Marks) // Good until a log has a newer one.
 	offsets, err := d.Checkpoint(appliedFile)
 	if err != nil {
 		return nil, err
@@ -91,11 +109,10 @@ func (d *disk) load(image *metadata.Image, ours map[model.Partition]*metadata.To
 	}
 	close(todo)
 	workers.Wait()
-	if !d.recovery.Clean && len(logs) > 0 {
-		// What was recovered above the marks is in the page cache at best.
-		if err := d.syncRecovered(); err != nil {
-			return err
-		}
+	d.forgetStrangers(ours)
+	// What was recovered above the marks is in the page cache at best.
+	if err := d.syncRecovered(); err != nil {
+		return err
 	}
 	d.owner.opts.Log.Info("logs opened", "dir", d.dir.Path(), "logs", len(logs), "clean", d.recovery.Clean,
 		"took", d.owner.opts.Now().Sub(began))
@@ -122,7 +139,7 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 	case err != nil:
 		log.Error("directory unreadable", "dir", d.dir.LogPath(l.Name), "err", err)
 		if t != nil {
-			d.owner.failed(l.Partition, t.ID, err)
+			d.owner.failed(d, l.Partition, t.ID, err)
 		}
 	case t == nil || known && id != t.ID:
 		log.Warn("directory belongs to no topic, put away", "dir", d.dir.LogPath(l.Name))
@@ -132,7 +149,7 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 	case d.owner.entry(l.Partition) != nil:
 		log.Error("partition in two data directories, the second is ignored", "dir", d.dir.LogPath(l.Name))
 	default:
-		d.owner.open(image, d, l.Partition, t.ID)
+		d.owner.open(image, d, l.Partition, t.ID, true)
 	}
 }
 
@@ -157,6 +174,34 @@ func (d *disk) syncRecovered() error {
 			return err
 		}
 		x.Synced(s, s.Flush())
+		d.grew(x.Partition) // The next start need not read this again.
+	}
+	return nil
+}
+
+// synced counts what a recovery would have to read, and calls for marks when it
+// becomes much.
+func (d *disk) synced(bytes int64) {
+	if d.unmarked.Add(bytes) < markBytes {
+		return
+	}
+	select {
+	case d.early <- struct{}{}:
+	default:
+	}
+}
+
+// grew notes that a partition has something above its mark.
+func (d *disk) grew(p *partition.Partition) {
+	d.mu.Lock()
+	d.mu.grown[p] = struct{}{}
+	d.mu.Unlock()
+}
+
+// replicaOf is the replica of a partition, nil if it was retired meanwhile.
+func (d *disk) replicaOf(p *partition.Partition) *replica {
+	if x := d.owner.entry(p.ID); x != nil && x.Partition == p {
+		return x
 	}
 	return nil
 }
@@ -169,10 +214,20 @@ func (d *disk) each(do func(*replica)) {
 	})
 }
 
-// logOptions is what commitlog has to know of a partition's past.
-func (d *disk) logOptions(p model.Partition) commitlog.Options {
+// logOptions is what commitlog has to know of a partition; found says that its
+// directory has a past.
+func (d *disk) logOptions(p model.Partition, found bool) commitlog.Options {
+	o := commitlog.Options{Events: d.tell(p)}
+	if !found {
+		return o
+	}
+	return d.recovery.Options(p, o)
+}
+
+// tell logs what happens to a log.
+func (d *disk) tell(p model.Partition) func(commitlog.Event) {
 	log := d.owner.opts.Log
-	return d.recovery.Options(p, commitlog.Options{Events: func(e commitlog.Event) {
+	return func(e commitlog.Event) {
 		attrs := []any{"topic", p.Topic, "partition", p.Index, "offset", e.Offset, "bytes", e.Bytes}
 		switch e.Kind {
 		case commitlog.EventOffline, commitlog.EventMarkLost:
@@ -184,7 +239,7 @@ func (d *disk) logOptions(p model.Partition) commitlog.Options {
 		default:
 			log.Debug(string(e.Kind), attrs...)
 		}
-	}})
+	}
 }
 
 // fail takes all partitions of the disk offline.
@@ -202,24 +257,85 @@ func (d *disk) fail(err error) {
 	d.each(func(x *replica) { x.Fail(err) })
 }
 
-// retire closes a partition and renames its directory; it is removed after
-// file.delete.delay.ms.
-func (d *disk) retire(x *replica, kind datadir.DirKind) error {
-	if err := x.Close(); err != nil {
-		return err
+// failUnlessFull is fail for what is tried again: a full disk has not failed.
+func (d *disk) failUnlessFull(what string, err error) {
+	switch {
+	case err == nil:
+	case full(err):
+		d.owner.opts.Log.Error("disk full", "dir", d.dir.Path(), "doing", what, "err", err)
+	default:
+		d.fail(err)
 	}
+}
+
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// hasFailed reports whether the disk is not to be used.
+func (d *disk) hasFailed() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.failed
+}
+
+// retire closes a partition of a deleted topic and renames its directory; it is
+// removed after file.delete.delay.ms.
+func (d *disk) retire(x *replica) error {
 	d.placed.Add(-1)
+	if err := x.Close(); err != nil {
+		// A full disk has no room for its indexes: no matter.
+		d.owner.opts.Log.Debug("deleted log not closed", "topic", x.ID.Topic, "partition", x.ID.Index, "err", err)
+	}
+	d.mu.Lock()
+	delete(d.mu.grown, x.Partition)
+	delete(d.mu.deleting, x.Partition)
+	d.mu.Unlock()
+	return d.putAway(x.ID)
+}
+
+// forgetMark forgets the mark of a partition that is gone: a topic of its name
+// may be made again.
+func (d *disk) forgetMark(p model.Partition) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.mu.marks[p]; ok {
+		delete(d.mu.marks, p)
+		d.mu.forgotten[p] = struct{}{}
+	}
+}
+
+// forgetStrangers forgets the marks of partitions that the image does not have.
+func (d *disk) forgetStrangers(ours map[model.Partition]*metadata.Topic) {
+	for p := range d.recovery.Marks {
+		if ours[p] == nil {
+			d.forgetMark(p)
+		}
+	}
+}
+
+// fresh prepares a partition that is made now: a mark that a partition of its
+// name left in the file would vouch for what this one will write.
+func (d *disk) fresh(p model.Partition) error {
+	d.forgetMark(p)
+	d.mu.Lock()
+	_, left := d.mu.forgotten[p]
+	d.mu.Unlock()
+	if !left {
+		return nil
+	}
+	return d.writeMarks(false)
+}
+
+// putAway renames the directory of a deleted topic's partition.
+func (d *disk) putAway(p model.Partition) error {
+	d.forgetMark(p)
 	var name string
 	err := d.dir.Spend(func() (err error) {
-		name, err = d.dir.RetireLog(x.ID, kind, d.owner.opts.Random)
+		name, err = d.dir.RetireLog(p, datadir.Deleted, d.owner.opts.Random)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	delete(d.mu.marks, x.ID)
-	d.mu.Unlock()
 	d.forgetLater(name)
 	return nil
 }
@@ -230,23 +346,43 @@ func (d *disk) forgetLater(name string) {
 	d.mu.retired = append(d.mu.retired, retired{name, d.owner.opts.Now()})
 }
 
-// close marks every log, closes it, and says that all is well.
+// close marks the logs that need it, closes all, and says that all is well, if
+// it is.
 func (d *disk) close(brokerEpoch int64) error {
-	err := d.mark(func(*replica) bool { return true }, true)
-	d.each(func(x *replica) { err = errors.Join(err, x.Close()) })
+	var stale []*replica
+	failed := d.hasFailed()
+	d.each(func(x *replica) {
+		if err := x.Err(); err != nil {
+			failed = err
+		} else if d.stale(x) {
+			stale = append(stale, x)
+		}
+	})
+	err := d.mark(stale, len(stale))
+	if err == nil {
+		err = d.writeMarks(true)
+	}
 	if err == nil {
 		err = d.checkpoint()
 	}
-	d.mu.Lock()
-	failed := d.mu.failed
-	d.mu.Unlock()
+	d.each(func(x *replica) { err = errors.Join(err, x.Close()) })
 	if err == nil && failed == nil {
 		err = d.dir.WriteClean(brokerEpoch)
 	}
-	if err != nil {
+	if err = errors.Join(err, d.dir.Close()); err != nil {
 		return fmt.Errorf("close %s: %w", d.dir.Path(), err)
 	}
-	return d.dir.Close()
+	return nil
+}
+
+// stale reports whether the next start would have to read something, or find
+// another beginning, because of what happened since the mark.
+func (d *disk) stale(x *replica) bool {
+	d.mu.Lock()
+	m := d.mu.marks[x.ID]
+	d.mu.Unlock()
+	l := x.Log()
+	return m.Offset != l.End() || m.Start != l.Start()
 }
 
 // checkpoint writes Kafka's checkpoints of what is committed and where logs
@@ -260,8 +396,17 @@ func (d *disk) checkpoint() error {
 			starts[x.ID] = s.Start
 		}
 	})
-	return errors.Join(
-		d.dir.WriteCheckpoint(datadir.HighWatermarkFile, committed),
-		d.dir.WriteCheckpoint(datadir.LogStartFile, starts),
-	)
+	for i, c := range [...]struct {
+		file string
+		now  datadir.Offsets
+	}{{datadir.HighWatermarkFile, committed}, {datadir.LogStartFile, starts}} {
+		if d.checkpointed[i] != nil && maps.Equal(d.checkpointed[i], c.now) {
+			continue
+		}
+		if err := d.dir.WriteCheckpoint(c.file, c.now); err != nil {
+			return err
+		}
+		d.checkpointed[i] = c.now
+	}
+	return nil
 }

@@ -2,8 +2,10 @@ package replicas
 
 import (
 	"context"
+	"errors"
 	"sync"
 
+	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/partition"
 )
 
@@ -68,12 +70,17 @@ func (f *flusher) flush() {
 		return
 	}
 	f.syncs = f.syncs[:0]
+	gained := int64(0)
 	for _, p := range f.group {
 		s, err := p.BeginSync()
-		if err != nil {
+		switch {
+		case errors.Is(err, commitlog.ErrClosed):
+			continue // Its topic was deleted.
+		case err != nil:
 			p.Fail(err)
 			continue
 		}
+		gained += s.Gained
 		f.syncs = append(f.syncs, syncing{p, s})
 	}
 	clear(f.group)
@@ -90,6 +97,7 @@ func (f *flusher) flush() {
 	}
 	clear(f.syncs)
 	f.disk.owner.stats.flushed(took)
+	f.disk.synced(gained)
 }
 
 func (f *flusher) oneByOne() {

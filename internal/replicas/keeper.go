@@ -3,17 +3,18 @@ package replicas
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
-	"github.com/barnabas-log/barnabas/internal/datadir"
-	"github.com/barnabas-log/barnabas/model"
 )
 
 // Periods of the keeper's work that Kafka has no setting for.
 const (
 	// markEvery bounds what recovery has to read after a crash, with markBytes.
 	markEvery = 5 * time.Second
+	markBytes = 64 << 20
 	// idleAfter is when the files of a partition that nobody writes are closed.
 	idleAfter = 30 * time.Second
 	// firstRetention is how long after the start retention looks for the first
@@ -25,9 +26,9 @@ const (
 func (d *disk) keep(ctx context.Context) {
 	c := d.owner.opts.Config
 	jobs := []*job{
-		{every: markEvery, do: d.markDirty},
+		{every: markEvery, do: d.markGrown},
 		{every: time.Second, do: d.flushDue},
-		{every: 5 * time.Second, do: d.restore},
+		{every: time.Second, do: d.restore},
 		{every: c.WatermarkCheckpoint, do: d.checkpoint},
 		{every: c.RetentionCheck, first: firstRetention, do: d.retain},
 		{every: idleAfter, do: d.idle},
@@ -45,6 +46,8 @@ func (d *disk) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-d.early:
+			jobs[0].due = time.Time{} // Marks.
 		}
 		d.runDue(jobs)
 	}
@@ -69,70 +72,132 @@ func (d *disk) runDue(jobs []*job) {
 	}
 }
 
-// markDirty marks the logs that have grown since their last mark. Where appends
+// markGrown marks the logs that have grown since their last mark. Where appends
 // are not synced anyway, a mark costs a sync, and so comes seldom.
-func (d *disk) markDirty() error {
+func (d *disk) markGrown() error {
 	now := d.owner.opts.Now()
-	return d.mark(func(x *replica) bool {
-		d.mu.Lock()
-		m := d.mu.marks[x.ID]
-		d.mu.Unlock()
-		return m.Offset != x.Log().End() &&
-			(x.Config().FsyncAcks || now.Sub(x.marked) >= d.owner.opts.Config.RecoveryCheckpoint)
-	}, false)
+	d.unmarked.Store(0)
+	var due []*replica
+	d.eachGrown(func(x *replica) {
+		if x.Config().FsyncAcks || now.Sub(x.marked) >= d.owner.opts.Config.RecoveryCheckpoint {
+			due = append(due, x)
+		}
+	})
+	if len(due) == 0 {
+		return nil
+	}
+	return errors.Join(d.mark(due, markTogether), d.writeMarks(false))
 }
 
-// mark marks logs and writes the marks of all.
-func (d *disk) mark(which func(*replica) bool, recoveryPoints bool) error {
-	var begun []begunMark
-	var errs []error
-	d.each(func(x *replica) {
-		if x.Err() != nil || !which(x) {
-			return
-		}
-		m, err := x.BeginMark()
-		if err != nil {
-			errs = append(errs, err)
-			return
-		}
-		x.marked = d.owner.opts.Now()
-		begun = append(begun, begunMark{x.ID, m})
-	})
-	if len(begun) == 0 && !recoveryPoints {
-		return errors.Join(errs...)
-	}
-	if len(begun) >= manyDirty {
-		// Then the sync of each finds nothing left to do.
-		errs = append(errs, d.dir.SyncAll())
-	}
-	for _, b := range begun {
-		m, err := b.marking.Finish()
-		if err != nil {
-			errs = append(errs, err)
+// eachGrown calls do for the partitions with something above their mark, and
+// forgets those that are gone.
+func (d *disk) eachGrown(do func(*replica)) {
+	d.mu.Lock()
+	grown := slices.Collect(maps.Keys(d.mu.grown))
+	d.mu.Unlock()
+	for _, p := range grown {
+		if x := d.replicaOf(p); x != nil && x.Err() == nil {
+			do(x)
 			continue
 		}
 		d.mu.Lock()
-		d.mu.marks[b.id] = m
+		delete(d.mu.grown, p)
 		d.mu.Unlock()
 	}
-	d.mu.Lock()
-	marks := make(datadir.Marks, len(d.mu.marks))
-	for p, m := range d.mu.marks {
-		marks[p] = m
-	}
-	d.mu.Unlock()
-	return errors.Join(append(errs, d.dir.WriteMarks(marks, recoveryPoints))...)
 }
 
-type begunMark struct {
-	id      model.Partition
-	marking *commitlog.Marking
+// markTogether is how many logs are marked in one go. A topic that is deleted
+// meanwhile waits for the end of it.
+const markTogether = 256
+
+// mark marks logs, so many at a time; writeMarks keeps the marks.
+func (d *disk) mark(logs []*replica, together int) error {
+	var errs []error
+	for some := range slices.Chunk(logs, max(together, 1)) {
+		errs = append(errs, d.markSome(some))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *disk) markSome(logs []*replica) error {
+	var errs []error
+	markings := make([]*commitlog.Marking, len(logs))
+	begun := 0
+	for i, x := range logs {
+		// Before it begins: what grows from now on says so again.
+		d.mu.Lock()
+		delete(d.mu.grown, x.Partition)
+		d.mu.Unlock()
+		m, err := x.BeginMark()
+		if err != nil {
+			errs = append(errs, d.notMarked(x, err))
+			continue
+		}
+		x.marked = d.owner.opts.Now()
+		markings[i] = m
+		begun++
+	}
+	if begun >= manyDirty {
+		// Then the sync of each finds nothing left to do.
+		errs = append(errs, d.dir.SyncAll())
+	}
+	for i, m := range markings {
+		if m == nil {
+			continue
+		}
+		mark, err := m.Finish()
+		if err != nil {
+			errs = append(errs, d.notMarked(logs[i], err))
+			continue
+		}
+		d.keepMark(logs[i], mark)
+	}
+	return errors.Join(errs...)
+}
+
+// notMarked sees to it that a log is marked another time, unless it is gone.
+func (d *disk) notMarked(x *replica, err error) error {
+	if errors.Is(err, commitlog.ErrClosed) {
+		return nil
+	}
+	d.grew(x.Partition)
+	return err
+}
+
+// keepMark keeps a mark, unless the partition was deleted meanwhile: one of the
+// same name may be there already.
+func (d *disk) keepMark(x *replica, m commitlog.Mark) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.replicaOf(x.Partition) != nil {
+		d.mu.marks[x.ID] = m
+	}
+}
+
+// writeMarks makes the marks durable. It holds a lock while the disk works: an
+// older set must not be written over a newer one.
+func (d *disk) writeMarks(recoveryPoints bool) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	d.mu.Lock()
+	marks := maps.Clone(d.mu.marks)
+	forgotten := slices.Collect(maps.Keys(d.mu.forgotten))
+	d.mu.Unlock()
+	if err := d.dir.WriteMarks(marks, recoveryPoints); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range forgotten {
+		delete(d.mu.forgotten, p)
+	}
+	return nil
 }
 
 // flushDue syncs partitions whose flush.ms has passed.
 func (d *disk) flushDue() error {
 	now := d.owner.opts.Now()
-	d.each(func(x *replica) {
+	d.eachGrown(func(x *replica) {
 		if x.NeedsFlush(now) {
 			d.flusher.add(x.Partition)
 		}
@@ -153,35 +218,71 @@ func (d *disk) retain() error {
 	now := d.owner.opts.Now()
 	var errs []error
 	d.each(func(x *replica) {
-		if _, err := x.Retain(now); err != nil {
+		n, err := x.Retain(now)
+		if err != nil && !errors.Is(err, commitlog.ErrClosed) {
 			errs = append(errs, err)
+		}
+		if n > 0 {
+			d.mu.Lock()
+			d.mu.deleting[x.Partition] = struct{}{}
+			d.mu.grown[x.Partition] = struct{}{} // Its mark has the old start.
+			d.mu.Unlock()
 		}
 	})
 	return errors.Join(errs...)
 }
 
-// removeRetired frees deleted segments and directories whose time has come.
+// removeRetired frees deleted segments and directories whose time has come: on
+// a disk that is nearly full, at once.
 func (d *disk) removeRetired() error {
+	d.mu.Lock()
+	nothing := len(d.mu.deleting) == 0 && len(d.mu.retired) == 0
+	d.mu.Unlock()
+	if nothing {
+		return nil
+	}
+	low := d.dir.Low()
+	return errors.Join(d.removeSegments(low), d.removeDirectories(low))
+}
+
+func (d *disk) removeSegments(atOnce bool) error {
 	now := d.owner.opts.Now()
-	delay := d.owner.opts.Config.Topic.FileDeleteDelay
+	d.mu.Lock()
+	deleting := slices.Collect(maps.Keys(d.mu.deleting))
+	d.mu.Unlock()
 	var errs []error
-	d.each(func(x *replica) {
-		if _, err := x.Log().DeleteExpired(now, x.Config().FileDeleteDelay); err != nil {
+	for _, p := range deleting {
+		delay := p.Config().FileDeleteDelay
+		if atOnce {
+			delay = 0
+		}
+		waiting, err := p.Log().DeleteExpired(now, delay)
+		if err != nil && !errors.Is(err, commitlog.ErrClosed) {
 			errs = append(errs, err)
 		}
-	})
-	d.mu.Lock()
-	var due []string
-	left := d.mu.retired[:0]
-	for _, r := range d.mu.retired {
-		if now.Sub(r.at) >= delay {
-			due = append(due, r.name)
-		} else {
-			left = append(left, r)
+		if waiting == 0 {
+			d.mu.Lock()
+			delete(d.mu.deleting, p)
+			d.mu.Unlock()
 		}
 	}
-	d.mu.retired = left
+	return errors.Join(errs...)
+}
+
+func (d *disk) removeDirectories(atOnce bool) error {
+	now := d.owner.opts.Now()
+	delay := d.owner.opts.Config.Topic.FileDeleteDelay
+	var due []string
+	d.mu.Lock()
+	d.mu.retired = slices.DeleteFunc(d.mu.retired, func(r retired) bool {
+		if !atOnce && now.Sub(r.at) < delay {
+			return false
+		}
+		due = append(due, r.name)
+		return true
+	})
 	d.mu.Unlock()
+	var errs []error
 	for _, name := range due {
 		errs = append(errs, d.dir.RemoveLog(name))
 	}

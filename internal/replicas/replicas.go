@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -25,18 +26,21 @@ var (
 	// ErrMissing says that a partition's directory should exist and does not: a
 	// disk was wiped or not mounted.
 	ErrMissing = errors.New("replicas: directory missing")
-	// ErrDiskFull says that the disk of a partition is full.
+	// ErrDiskFull says that there was no space to make a partition's directory.
 	ErrDiskFull = errors.New("replicas: disk full")
 )
 
 // Options are what the replicas of a node need.
 type Options struct {
-	Self   model.NodeID
-	Dirs   []*datadir.Dir
-	Config *config.Broker
-	Now    func() time.Time
-	Log    *slog.Logger
-	Random io.Reader
+	Self model.NodeID
+	Dirs []*datadir.Dir
+	// Incomplete says that a data directory could not be opened: what is missing
+	// may be there.
+	Incomplete bool
+	Config     *config.Broker
+	Now        func() time.Time
+	Log        *slog.Logger
+	Random     io.Reader
 }
 
 // Replicas are all partitions of this node.
@@ -55,7 +59,7 @@ type Replicas struct {
 type replica struct {
 	*partition.Partition
 	id   model.TopicID
-	disk *disk
+	disk *disk // Nil if it is not known where the directory is.
 	err  error // Set instead of Partition.
 
 	marked time.Time // The last mark; the keeper's.
@@ -86,11 +90,15 @@ func (r *Replicas) load(image *metadata.Image) error {
 	var all sync.WaitGroup
 	errs := make([]error, len(r.disks))
 	for i, d := range r.disks {
-		all.Go(func() { errs[i] = d.load(image, ours) })
+		all.Go(func() {
+			if errs[i] = d.load(image, ours); errs[i] != nil {
+				d.fail(errs[i])
+			}
+		})
 	}
 	all.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if !slices.Contains(errs, nil) {
+		return errors.Join(errs...)
 	}
 	for p, t := range ours {
 		if r.entry(p) == nil {
@@ -98,8 +106,8 @@ func (r *Replicas) load(image *metadata.Image) error {
 		}
 	}
 	for _, d := range r.disks {
-		if err := d.applied(image.End()); err != nil {
-			return err
+		if d.hasFailed() == nil {
+			d.failUnlessFull("applied", d.applied(image.End()))
 		}
 	}
 	return nil
@@ -123,7 +131,7 @@ func (r *Replicas) ours(image *metadata.Image) map[model.Partition]*metadata.Top
 // stopped; one that had been made is offline.
 func (r *Replicas) makeMissing(image *metadata.Image, p model.Partition, t *metadata.Topic) {
 	d := r.diskOf(t.Partitions[p.Index])
-	if d == nil || d.wasMade(t.Partitions[p.Index].Created) {
+	if d == nil || d.hasFailed() != nil || d.wasMade(t.Partitions[p.Index].Created) {
 		r.opts.Log.Error("partition offline: its directory is missing", "topic", p.Topic, "partition", p.Index)
 		r.put(p, &replica{id: t.ID, err: ErrMissing})
 		return
@@ -136,6 +144,9 @@ func (r *Replicas) makeMissing(image *metadata.Image, p model.Partition, t *meta
 func (r *Replicas) diskOf(p *metadata.Partition) *disk {
 	i := slices.Index(p.Replicas, r.opts.Self)
 	if i < 0 || i >= len(p.Directories) || p.Directories[i].IsZero() {
+		if r.opts.Incomplete {
+			return nil
+		}
 		return r.emptiest()
 	}
 	for _, d := range r.disks {
@@ -272,50 +283,63 @@ func (r *Replicas) openMade(image *metadata.Image, add []made) {
 	for d, some := range byDisk {
 		each := len(some) <= fewMade
 		for _, m := range some {
-			if err := d.dir.CreateLog(m.p, m.id, each); err != nil {
-				r.failed(m.p, m.id, err)
+			err := d.hasFailed()
+			if err == nil {
+				err = d.fresh(m.p)
+			}
+			if err == nil {
+				err = d.dir.CreateLog(m.p, m.id, each)
+			}
+			if err != nil {
+				r.failed(d, m.p, m.id, err)
 				continue
 			}
-			r.open(image, d, m.p, m.id)
+			r.open(image, d, m.p, m.id, false)
 		}
 		if !each {
-			if err := d.dir.SyncAll(); err != nil {
-				d.fail(err)
-			}
+			d.failUnlessFull("create", d.dir.SyncAll())
 		}
-		if err := d.applied(image.End()); err != nil {
-			d.fail(err)
-		}
+		d.failUnlessFull("applied", d.applied(image.End()))
 	}
 }
 
 // create makes and opens one partition.
 func (r *Replicas) create(image *metadata.Image, d *disk, p model.Partition, id model.TopicID) {
-	if err := d.dir.CreateLog(p, id, true); err != nil {
-		r.failed(p, id, err)
+	err := d.fresh(p)
+	if err == nil {
+		err = d.dir.CreateLog(p, id, true)
+	}
+	if err != nil {
+		r.failed(d, p, id, err)
 		return
 	}
-	r.open(image, d, p, id)
+	r.open(image, d, p, id, false)
 }
 
-func (r *Replicas) failed(p model.Partition, id model.TopicID, err error) {
+func (r *Replicas) failed(d *disk, p model.Partition, id model.TopicID, err error) {
 	r.opts.Log.Error("partition offline", "topic", p.Topic, "partition", p.Index, "err", err)
-	r.put(p, &replica{id: id, err: fmt.Errorf("%w: %w", partition.ErrOffline, err)})
+	why := partition.ErrOffline
+	if full(err) {
+		why = ErrDiskFull
+	}
+	r.put(p, &replica{id: id, disk: d, err: fmt.Errorf("%w: %w", why, err)})
 }
 
-// open opens a partition whose directory is there, and assigns it.
-func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id model.TopicID) {
+// open opens a partition whose directory is there, and assigns it. found says
+// that the directory was not made just now.
+func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id model.TopicID, found bool) {
 	cfg, err := r.config(image, p.Topic)
 	if err != nil {
-		r.failed(p, id, err)
+		r.failed(d, p, id, err)
 		return
 	}
 	x, err := partition.Open(partition.Options{
 		FS: d.dir.FS(), Dir: d.dir.LogPath(p.String()), ID: p, Self: r.opts.Self,
-		Log: d.logOptions(p), Config: cfg, ProducerExpiry: r.opts.Config.ProducerExpiration, Dirty: d.flusher.add,
+		Log: d.logOptions(p, found), Config: cfg, ProducerExpiry: r.opts.Config.ProducerExpiration,
+		Dirty: d.flusher.add, Grown: d.grew, Full: d.dir.Full,
 	})
 	if err != nil {
-		r.failed(p, id, err)
+		r.failed(d, p, id, err)
 		return
 	}
 	d.placed.Add(1)
@@ -370,11 +394,17 @@ func (r *Replicas) remove(t *metadata.Topic) {
 			delete(r.mu.parts, p)
 		}
 		r.mu.Unlock()
-		if x == nil || x.id != t.ID || x.err != nil {
+		if x == nil || x.id != t.ID || x.disk == nil {
 			continue
 		}
-		x.Retire()
-		if err := x.disk.retire(x, datadir.Deleted); err != nil {
+		var err error
+		if x.Partition != nil {
+			x.Retire()
+			err = x.disk.retire(x)
+		} else {
+			err = x.disk.putAway(p) // Offline; its directory may be there.
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.opts.Log.Error("directory of a deleted partition not put away", "topic", p.Topic, "partition", p.Index, "err", err)
 		}
 	}
@@ -403,6 +433,10 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Abandon closes the files of a node whose start failed. Nothing is said of a
+// clean stop.
+func (r *Replicas) Abandon() { r.closeAll() }
 
 func (r *Replicas) closeAll() {
 	r.each(func(x *replica) { x.Close() })
