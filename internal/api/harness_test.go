@@ -73,7 +73,7 @@ func newNode(t testing.TB, options ...string) *node {
 }
 
 func (n *node) stop() {
-	n.server.Stop(n.t.Context())
+	n.server.Stop(context.Background())
 	n.ran.Wait()
 	for _, p := range n.parts {
 		p.Retire()
@@ -229,11 +229,16 @@ type client struct {
 }
 
 func (n *node) dial() *client {
-	n.t.Helper()
+	c := n.dialIn(n.t)
+	n.t.Cleanup(func() { c.conn.Close() })
+	return c
+}
+
+// dialIn makes a connection that the caller closes.
+func (n *node) dialIn(t testing.TB) *client {
 	ours, theirs := net.Pipe()
 	n.pipes.conns <- theirs
-	n.t.Cleanup(func() { ours.Close() })
-	return &client{t: n.t, conn: ours}
+	return &client{t: t, conn: ours}
 }
 
 // write sends a request.
@@ -291,12 +296,15 @@ func ask[R wire.Response](c *client, req wire.Request, version int16) R {
 	return decode[R](c.t, f, version)
 }
 
+// longAgo is before the time at which synctest begins.
+const longAgo = 900_000_000_000
+
 // batch builds one batch.
 func batch(t testing.TB, o record.BuilderOptions, values ...string) record.Batch {
 	t.Helper()
 	b := record.NewBuilder(o)
 	for i, v := range values {
-		if err := b.AddAt(record.Record{Offset: model.Offset(i), Timestamp: 1_700_000_000_000, Value: []byte(v)}); err != nil {
+		if err := b.AddAt(record.Record{Offset: model.Offset(i), Timestamp: longAgo, Value: []byte(v)}); err != nil {
 			t.Fatal(err)
 		}
 	}
