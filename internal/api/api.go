@@ -103,6 +103,7 @@ type session struct {
 	// Used by Handle only, and empty between requests: what they hold aliases a
 	// frame.
 	reader  wire.Reader
+	call    call
 	produce produceScratch
 	fetch   wire.FetchRequest
 	parts   places[partKey]
@@ -177,7 +178,8 @@ func (s *session) Handle(frame []byte, a *listener.Answer) {
 	if h.Key >= 0 && int(h.Key) < len(served) {
 		op = served[h.Key]
 	}
-	c := call{RequestHeader: h, a: a, began: s.opts.Now()}
+	c := &s.call
+	*c = call{RequestHeader: h, a: a, began: s.opts.Now()}
 	if h.ClientID != nil {
 		c.client = *h.ClientID
 	}
@@ -185,12 +187,13 @@ func (s *session) Handle(frame []byte, a *listener.Answer) {
 	case op == nil:
 		s.malformed(a, h, errNotServed)
 	case h.Key == wire.ApiVersionsKey:
-		op.serve(s, &c) // Answers versions that it does not know.
+		op.serve(s, c) // Answers versions that it does not know.
 	case h.Version < op.min || h.Version > op.max:
 		s.malformed(a, h, errNotServed)
 	default:
-		op.serve(s, &c)
+		op.serve(s, c)
 	}
+	*c = call{}
 	s.stats.count(h.Key)
 }
 

@@ -78,14 +78,15 @@ func kindCode(k record.Kind) wire.ErrorCode {
 
 // code returns Kafka's code for an error.
 func code(err error) wire.ErrorCode {
+	if err == nil { // Before anything escapes to the heap.
+		return wire.None
+	}
 	var (
 		direct  wire.ErrorCode
 		refused *record.Error
 		invalid *config.InvalidError
 	)
 	switch {
-	case err == nil:
-		return wire.None
 	case errors.As(err, &direct):
 		return direct
 	case errors.As(err, &refused):

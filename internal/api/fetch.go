@@ -189,9 +189,14 @@ func newFetchPart(name string, id model.TopicID, q *wire.FetchRequestFetchPartit
 func (f *fetchAnswer) look() {
 	f.release()
 	left := f.maxBytes
+	image := f.session.opts.Metadata.Image()
+	var t *metadata.Topic // Of the partition before: most have the same.
 	for i := range f.parts {
 		p := &f.parts[i]
-		f.lookAt(p, left)
+		if i == 0 || p.topic != f.parts[i-1].topic || p.id != f.parts[i-1].id {
+			t = f.topic(image, p)
+		}
+		f.lookAt(p, t, left)
 		switch {
 		case p.missing:
 			continue // It ends no wait for the others: Kafka does not look at it.
@@ -205,9 +210,9 @@ func (f *fetchAnswer) look() {
 	}
 }
 
-func (f *fetchAnswer) lookAt(p *fetchPart, left int) {
+func (f *fetchAnswer) lookAt(p *fetchPart, t *metadata.Topic, left int) {
 	p.partition, p.read, p.aborted, p.missing = nil, partition.Read{}, nil, false
-	if p.err = f.find(p); p.err != nil {
+	if p.err = f.find(p, t); p.err != nil {
 		return
 	}
 	switch {
@@ -230,21 +235,21 @@ func (f *fetchAnswer) lookAt(p *fetchPart, left int) {
 	}
 }
 
-// find looks for the partition here, and tells apart what is missing.
-func (f *fetchAnswer) find(p *fetchPart) error {
-	image := f.session.opts.Metadata.Image()
-	var t *metadata.Topic
+// topic finds a partition's topic, or nil.
+func (f *fetchAnswer) topic(image *metadata.Image, p *fetchPart) *metadata.Topic {
 	if f.byID() {
-		if t = image.TopicByID(p.id); t == nil {
-			p.missing = true
-			return wire.UnknownTopicID
-		}
-		p.topic = t.Name
-	} else if t = image.Topic(p.topic); t == nil {
-		p.missing = true
-		return wire.UnknownTopicOrPartition
+		return image.TopicByID(p.id)
 	}
-	if p.index < 0 || int(p.index) >= len(t.Partitions) {
+	return image.Topic(p.topic)
+}
+
+// find looks for the partition here, and tells apart what is missing.
+func (f *fetchAnswer) find(p *fetchPart, t *metadata.Topic) error {
+	switch {
+	case t == nil && f.byID():
+		p.missing = true
+		return wire.UnknownTopicID
+	case t == nil || p.index < 0 || int(p.index) >= len(t.Partitions):
 		p.missing = true
 		return wire.UnknownTopicOrPartition
 	}

@@ -18,10 +18,9 @@ const (
 	earliestPendingOffset = -6 // KIP-1023: the first not yet in remote storage.
 )
 
-// replicaOf finds this node's replica of a partition that is asked for by
-// name.
-func (s *session) replicaOf(image *metadata.Image, topic string, index int32) (*partition.Partition, error) {
-	t := image.Topic(topic)
+// replicaOf finds this node's replica of a partition of a topic, which is nil
+// if there is none.
+func (s *session) replicaOf(t *metadata.Topic, index int32) (*partition.Partition, error) {
 	if t == nil || index < 0 || int(index) >= len(t.Partitions) {
 		return nil, wire.UnknownTopicOrPartition
 	}
@@ -54,6 +53,7 @@ func (s *session) listOffsets(c *call, q *wire.ListOffsetsRequest) wire.Response
 	}
 	for i := range q.Topics {
 		t := &q.Topics[i]
+		topic := image.Topic(t.Name)
 		for j := range t.Partitions {
 			in := &t.Partitions[j]
 			place, _ := parts.at(partKey{topic: t.Name, index: in.PartitionIndex})
@@ -69,7 +69,7 @@ func (s *session) listOffsets(c *call, q *wire.ListOffsetsRequest) wire.Response
 			y.PartitionIndex = in.PartitionIndex
 			var err error = wire.InvalidRequest
 			if n == 1 {
-				err = s.listOffset(c, image, q, t.Name, in, y)
+				err = s.listOffset(c, topic, q, in, y)
 			}
 			y.ErrorCode = s.codeOf(err, c)
 		}
@@ -77,7 +77,7 @@ func (s *session) listOffsets(c *call, q *wire.ListOffsetsRequest) wire.Response
 	return r
 }
 
-func (s *session) listOffset(c *call, image *metadata.Image, q *wire.ListOffsetsRequest, topic string, in *wire.ListOffsetsRequestListOffsetsPartition, out *wire.ListOffsetsResponseListOffsetsPartitionResponse) error {
+func (s *session) listOffset(c *call, topic *metadata.Topic, q *wire.ListOffsetsRequest, in *wire.ListOffsetsRequestListOffsetsPartition, out *wire.ListOffsetsResponseListOffsetsPartitionResponse) error {
 	if !timestampAllowed(in.Timestamp, c.Version) {
 		return wire.UnsupportedVersion
 	}
@@ -85,7 +85,7 @@ func (s *session) listOffset(c *call, image *metadata.Image, q *wire.ListOffsets
 	if !ok {
 		return wire.UnknownServerError
 	}
-	replica, err := s.replicaOf(image, topic, in.PartitionIndex)
+	replica, err := s.replicaOf(topic, in.PartitionIndex)
 	if err != nil {
 		return err
 	}
@@ -167,11 +167,12 @@ func (s *session) offsetForLeaderEpoch(c *call, q *wire.OffsetForLeaderEpochRequ
 		t := &q.Topics[i]
 		x := wire.Extend(&r.Topics)
 		x.Topic = t.Topic
+		topic := image.Topic(t.Topic)
 		for j := range t.Partitions {
 			in := &t.Partitions[j]
 			y := wire.Extend(&x.Partitions)
 			y.Partition = in.Partition
-			end, err := s.epochEnd(image, t.Topic, in)
+			end, err := s.epochEnd(topic, in)
 			if err != nil {
 				y.ErrorCode = s.codeOf(err, c)
 				continue
@@ -182,8 +183,8 @@ func (s *session) offsetForLeaderEpoch(c *call, q *wire.OffsetForLeaderEpochRequ
 	return r
 }
 
-func (s *session) epochEnd(image *metadata.Image, topic string, in *wire.OffsetForLeaderEpochRequestOffsetForLeaderPartition) (partition.EpochEnd, error) {
-	replica, err := s.replicaOf(image, topic, in.Partition)
+func (s *session) epochEnd(topic *metadata.Topic, in *wire.OffsetForLeaderEpochRequestOffsetForLeaderPartition) (partition.EpochEnd, error) {
+	replica, err := s.replicaOf(topic, in.Partition)
 	if err != nil {
 		return partition.EpochEnd{}, err
 	}

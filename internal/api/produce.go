@@ -57,6 +57,7 @@ type produceScratch struct {
 	request wire.ProduceRequest
 	wanted  []wantedBatch
 	topics  places[topicKey]
+	found   []*metadata.Topic // By place in topics; nil for what is not.
 	parts   places[partKey]
 	// A batch is transactional and the request does not say whose.
 	nameless bool
@@ -112,6 +113,8 @@ func (x *produceScratch) reset() {
 	x.request.Reset()
 	clear(x.wanted)
 	x.wanted, x.nameless = x.wanted[:0], false
+	clear(x.found)
+	x.found = x.found[:0]
 	x.topics.reset()
 	x.parts.reset()
 }
@@ -149,19 +152,11 @@ func (p *produceAnswer) begin(c *call, q *wire.ProduceRequest) {
 // partition appends one batch. The names in an answer that may be parked must
 // not alias the frame.
 func (p *produceAnswer) partition(c *call, x *produceScratch, w *wantedBatch) {
-	image := p.session.opts.Metadata.Image()
-	t, missing := image.Topic(w.topic.Name), wire.UnknownTopicOrPartition
-	if c.Version >= produceByID {
-		t, missing = image.TopicByID(w.topic.TopicID), wire.UnknownTopicID
-	}
 	at, isNew := x.topics.at(topicKey{w.topic.Name, w.topic.TopicID})
 	if isNew {
-		out := wire.Extend(&p.response.Responses)
-		out.TopicID = w.topic.TopicID
-		if out.Name = strings.Clone(w.topic.Name); t != nil {
-			out.Name = t.Name
-		}
+		p.begins(c, x, w.topic)
 	}
+	t := x.found[at]
 	p.count++
 	out := wire.Extend(&p.response.Responses[at].PartitionResponses)
 	out.Index, out.LogStartOffset = w.in.Index, -1
@@ -169,13 +164,33 @@ func (p *produceAnswer) partition(c *call, x *produceScratch, w *wantedBatch) {
 	switch {
 	case x.nameless:
 		err = wire.TransactionalIDAuthorizationFailed
+	case t == nil && c.Version >= produceByID:
+		err = wire.UnknownTopicID
 	case t == nil:
-		err = missing
+		err = wire.UnknownTopicOrPartition
 	default:
 		err = p.append(c, t, w.in, at, out)
 	}
 	if err != nil {
 		p.refuse(c, out, err)
+	}
+}
+
+// begins begins the answer for a topic.
+func (p *produceAnswer) begins(c *call, x *produceScratch, asked *wire.ProduceRequestTopicProduceData) {
+	image := p.session.opts.Metadata.Image()
+	out := wire.Extend(&p.response.Responses)
+	out.TopicID = asked.TopicID
+	var t *metadata.Topic
+	if c.Version >= produceByID {
+		t = image.TopicByID(asked.TopicID)
+	} else {
+		t = image.Topic(asked.Name)
+	}
+	if x.found = append(x.found, t); t != nil {
+		out.Name = t.Name
+	} else {
+		out.Name = strings.Clone(asked.Name)
 	}
 }
 
