@@ -160,33 +160,41 @@ func (o *BuilderOptions) attributes() int16 {
 }
 
 // Recompress packs the batch's records anew with codec and level (see
-// [Compress]), numbering them 0, 1, 2 … as Kafka does. All else in the header
-// stays, so b should have passed Check. The result is appended to scratch,
-// which may be nil, and does not alias b.
-func Recompress(b Batch, c Codec, level int, scratch []byte) (Batch, error) {
-	payload := b.Payload()
-	if from := b.Codec(); from != None {
-		buf, err := Decompress(from, payload, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer buf.Release()
-		payload = buf.Bytes()
+// [Compress]), numbering those of an uncompressed batch 0, 1, 2 … as Kafka
+// does; compressed ones have passed Check only if they are numbered so. All
+// else in the header stays. The result does not alias b. It has at most limit
+// bytes, or the error wraps ErrTooBig; 0 means any.
+func Recompress(b Batch, c Codec, level, limit int) (Batch, error) {
+	if limit <= 0 {
+		limit = maxRecord
 	}
-	payload, err := b.renumber(payload)
+	out, err := b.repack(c, level, limit)
 	if err != nil {
 		return nil, err
 	}
-	at := len(scratch)
-	out, err := Compress(c, level, append(scratch, b[:HeaderSize]...), payload)
-	if err != nil {
-		return nil, err
+	if len(out) > limit {
+		return nil, fmt.Errorf("%w: a batch of more than %d bytes", ErrTooBig, limit)
 	}
-	n := Batch(out[at:])
+	n := Batch(out)
 	binary.BigEndian.PutUint32(n[posLength:], uint32(len(n)-prefixSize))
 	binary.BigEndian.PutUint16(n[posAttributes:], uint16(b.Attributes()&^attrCodec|int16(c)))
 	n.UpdateCRC()
 	return n, nil
+}
+
+// repack returns the batch's header, as it is, and its records packed anew.
+func (b Batch) repack(c Codec, level, limit int) ([]byte, error) {
+	header := append([]byte(nil), b[:HeaderSize]...)
+	if from := b.Codec(); from != None {
+		in := openWindow(from, b.Payload())
+		defer in.release()
+		return in.repack(c, level, header, limit)
+	}
+	records, err := b.renumber(b.Payload())
+	if err != nil {
+		return nil, err
+	}
+	return Compress(c, level, header, records)
 }
 
 // renumber returns the records with offset deltas 0, 1, 2 …: payload itself if

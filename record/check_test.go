@@ -167,7 +167,7 @@ func TestRoundTrip(t *testing.T) {
 			rt.Fatalf("(-want +got)\n%s", cmp.Diff(want, got))
 		}
 		to := record.Codec(rapid.IntRange(0, 4).Draw(rt, "to"))
-		again, err := record.Recompress(b, to, record.DefaultLevel, nil)
+		again, err := record.Recompress(b, to, record.DefaultLevel, 0)
 		if err != nil || again.Codec() != to || again.CRC() != again.ComputeCRC() {
 			rt.Fatalf("recompressed to %s: %s, %v", to, again.Codec(), err)
 		}
@@ -187,7 +187,7 @@ func TestRecompressRenumbers(t *testing.T) {
 	if _, err := record.Check(b, record.CheckOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	again, err := record.Recompress(b, record.LZ4, record.DefaultLevel, nil)
+	again, err := record.Recompress(b, record.LZ4, record.DefaultLevel, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,17 +65,15 @@ var encoders struct {
 }
 
 func zip(level int, dst, src []byte) ([]byte, error) {
-	if level < gzip.BestSpeed || level > gzip.BestCompression {
-		level = 6 // What zlib means by -1.
-	}
-	out := bytes.NewBuffer(dst)
+	level = gzipLevel(level)
 	z, _ := encoders.gzip[level].Get().(*gzip.Writer)
 	if z == nil {
 		var err error
-		if z, err = gzip.NewWriterLevel(out, level); err != nil {
-			return nil, fmt.Errorf("record: gzip: %w", err)
+		if z, err = newGzip(level); err != nil {
+			return nil, err
 		}
 	}
+	out := bytes.NewBuffer(dst)
 	z.Reset(out)
 	if err := finish(z, src); err != nil {
 		return nil, fmt.Errorf("record: gzip: %w", err)
@@ -84,35 +82,60 @@ func zip(level int, dst, src []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// lz4Levels translates Kafka's 1 to 9. Kafka takes its default, 9, as the fast
-// compressor and all others as the high compressor of that level.
-var lz4Levels = [10]lz4.CompressionLevel{
-	1: lz4.Level1, 2: lz4.Level2, 3: lz4.Level3, 4: lz4.Level4,
-	5: lz4.Level5, 6: lz4.Level6, 7: lz4.Level7, 8: lz4.Level8, 9: lz4.Level9, 0: lz4.Fast,
+func gzipLevel(level int) int {
+	if level < gzip.BestSpeed || level > gzip.BestCompression {
+		return 6 // What zlib means by -1.
+	}
+	return level
 }
 
-func lz4Frame(level int, dst, src []byte) ([]byte, error) {
-	if level == DefaultLevel || level == 9 {
-		level = 0
+func newGzip(level int) (*gzip.Writer, error) {
+	z, err := gzip.NewWriterLevel(nil, gzipLevel(level))
+	if err != nil {
+		return nil, fmt.Errorf("record: gzip: %w", err)
 	}
-	level = max(0, min(level, 9))
-	out := bytes.NewBuffer(dst)
+	return z, nil
+}
+
+// lz4Levels translates Kafka's 1 to 9. Kafka takes its default, 9, as the fast
+// compressor and all others as the high compressor of that level.
+var lz4Levels = [10]lz4.CompressionLevel{1: lz4.Level1, 2: lz4.Level2, 3: lz4.Level3, 4: lz4.Level4,
+	5: lz4.Level5, 6: lz4.Level6, 7: lz4.Level7, 8: lz4.Level8, 9: lz4.Level9, 0: lz4.Fast}
+
+func lz4Frame(level int, dst, src []byte) ([]byte, error) {
+	level = lz4Level(level)
 	z, _ := encoders.lz4[level].Get().(*lz4.Writer)
 	if z == nil {
-		z = lz4.NewWriter(nil)
-		// Java writes 64 KiB independent blocks without a content checksum.
-		err := z.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ChecksumOption(false),
-			lz4.CompressionLevelOption(lz4Levels[level]))
-		if err != nil {
-			return nil, fmt.Errorf("record: lz4: %w", err)
+		var err error
+		if z, err = newLZ4(level); err != nil {
+			return nil, err
 		}
 	}
+	out := bytes.NewBuffer(dst)
 	z.Reset(out)
 	if err := finish(z, src); err != nil {
 		return nil, fmt.Errorf("record: lz4: %w", err)
 	}
 	encoders.lz4[level].Put(z)
 	return out.Bytes(), nil
+}
+
+// lz4Level is an index of lz4Levels.
+func lz4Level(level int) int {
+	if level == DefaultLevel || level == 9 {
+		return 0
+	}
+	return max(0, min(level, 9))
+}
+
+func newLZ4(level int) (*lz4.Writer, error) {
+	z := lz4.NewWriter(nil)
+	// Java writes 64 KiB independent blocks without a content checksum.
+	err := z.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ChecksumOption(false), lz4.CompressionLevelOption(lz4Levels[level]))
+	if err != nil {
+		return nil, fmt.Errorf("record: lz4: %w", err)
+	}
+	return z, nil
 }
 
 func finish(w io.WriteCloser, src []byte) error {
@@ -123,17 +146,11 @@ func finish(w io.WriteCloser, src []byte) error {
 }
 
 func zstdFrame(level int, dst, src []byte) ([]byte, error) {
-	if level == DefaultLevel || level == 0 {
-		level = 3
-	}
-	speed := zstd.EncoderLevelFromZstd(level)
+	speed := zstdSpeed(level)
 	z, _ := encoders.zstd[speed].Get().(*zstd.Encoder)
 	if z == nil {
 		var err error
-		// Java's frames carry no checksum either: the batch has one.
-		z, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1),
-			zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
-		if err != nil {
+		if z, err = zstd.NewWriter(nil, zstdOptions(level)...); err != nil {
 			return nil, fmt.Errorf("record: zstd: %w", err)
 		}
 	}
@@ -142,11 +159,25 @@ func zstdFrame(level int, dst, src []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// snap writes blocks of 32 KiB, each by itself, as snappy-java's stream does.
-func snap(dst, src []byte) []byte {
-	dst = append(dst, xerialMagic...)
-	dst = binary.BigEndian.AppendUint32(dst, 1) // version
-	dst = binary.BigEndian.AppendUint32(dst, 1) // least compatible version
+func zstdSpeed(level int) zstd.EncoderLevel {
+	if level == DefaultLevel || level == 0 {
+		level = 3
+	}
+	return zstd.EncoderLevelFromZstd(level)
+}
+
+// zstdOptions writes frames as Java does: without a checksum, as the batch has
+// one.
+func zstdOptions(level int) []zstd.EOption {
+	return []zstd.EOption{zstd.WithEncoderLevel(zstdSpeed(level)), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true)}
+}
+
+func snap(dst, src []byte) []byte { return snapBlocks(append(dst, xerialHead...), src) }
+
+// snapBlocks writes blocks of 32 KiB, each by itself, as snappy-java's stream
+// does.
+func snapBlocks(dst, src []byte) []byte {
 	for len(src) > 0 {
 		block := src[:min(len(src), xerialBlock)]
 		src = src[len(block):]

@@ -63,7 +63,7 @@ func FuzzCheck(f *testing.F) {
 		if again, err := record.Check(b, o); err != nil || again.Rewritten && !claimed {
 			t.Fatalf("second check: %+v, %v", again, err)
 		}
-		if _, err := record.Recompress(b, record.LZ4, record.DefaultLevel, nil); err != nil {
+		if _, err := record.Recompress(b, record.LZ4, record.DefaultLevel, 0); err != nil {
 			t.Fatalf("checked batch does not recompress: %v", err)
 		}
 	})

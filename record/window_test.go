@@ -2,7 +2,9 @@ package record_test
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -171,6 +173,29 @@ func TestCheckBombsCostAWindow(t *testing.T) {
 				t.Errorf("%s: %+v, %v", c, info, err)
 			}
 		})
+	}
+}
+
+// Batches of many pieces are packed anew as they are unpacked.
+func TestRecompressInPieces(t *testing.T) {
+	for from := record.None; from <= record.Zstd; from++ {
+		b := sized(t, from, 10, 700_000, 10, 400_000, 10)
+		want := collect(t, b)
+		for to := record.None; to <= record.Zstd; to++ {
+			again, err := record.Recompress(b, to, record.DefaultLevel, 0)
+			if err != nil || again.Codec() != to {
+				t.Fatalf("%s to %s: %v", from, to, err)
+			}
+			if _, err := record.Check(again, record.CheckOptions{}); err != nil {
+				t.Errorf("%s to %s: %v", from, to, err)
+			}
+			if !reflect.DeepEqual(collect(t, again), want) {
+				t.Errorf("%s to %s: records differ", from, to)
+			}
+			if _, err := record.Recompress(b, to, record.DefaultLevel, len(again)-1); !errors.Is(err, record.ErrTooBig) {
+				t.Errorf("%s to %s: one byte less: %v", from, to, err)
+			}
+		}
 	}
 }
 

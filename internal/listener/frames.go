@@ -24,9 +24,14 @@ const (
 // less in that time holds memory for nothing.
 const bodyStep = 1 << 20
 
-// firstBody is the largest buffer that a size alone gets; it grows with what
-// arrives. Producers' requests of Kafka's default limit fit.
-const firstBody = 2 << 20
+// Buffers that a size alone gets: a connection that has sent a body as large
+// before gets up to trustedBody, a stranger firstBody. Both grow with what
+// arrives: three hundred connections that stall amid a large body must not hold
+// hundreds of megabytes.
+const (
+	firstBody   = 64 << 10
+	trustedBody = 2 << 20
+)
 
 var (
 	errFrameSize = errors.New("listener: frame size out of bounds")
@@ -57,6 +62,7 @@ type frames struct {
 	deadline time.Time
 
 	held     int     // Bytes charged for the frame handed out.
+	largest  int     // The greatest body that came whole, at most trustedBody.
 	heldBody *buffer // Where that frame is, if it did not fit buf.
 }
 
@@ -93,7 +99,7 @@ func (f *frames) next() (frame []byte, err error) {
 		f.r += 4 + n
 		return frame, nil
 	}
-	f.heldBody = getBuffer(min(n, firstBody))
+	f.heldBody = getBuffer(min(n, max(firstBody, f.largest)))
 	have := copy(f.heldBody.b, f.buf[f.r+4:f.w]) // Less than n.
 	f.r, f.w = 0, 0
 	if n >= busyBuffer { // The next is likely as large: little of it should be read here and copied.
@@ -103,6 +109,7 @@ func (f *frames) next() (frame []byte, err error) {
 		f.release()
 		return nil, err
 	}
+	f.largest = min(max(f.largest, n), trustedBody)
 	return f.heldBody.b[:n:n], nil
 }
 

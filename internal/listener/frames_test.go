@@ -76,7 +76,7 @@ func TestClaimIsCheap(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
-	if n := after.TotalAlloc - before.TotalAlloc; n > 4*firstBody {
+	if n := after.TotalAlloc - before.TotalAlloc; n > 6*sent {
 		t.Errorf("a claim of %d bytes of which %d came took %d of memory", claims, sent, n)
 	}
 }

@@ -1,6 +1,8 @@
 package partition
 
 import (
+	"errors"
+
 	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/record"
 )
@@ -24,5 +26,9 @@ func recompress(cfg *config.Topic, b record.Batch) (record.Batch, error) {
 	if codec == b.Codec() {
 		return b, nil
 	}
-	return record.Recompress(b, codec, level, nil)
+	again, err := record.Recompress(b, codec, level, int(cfg.MaxMessageBytes))
+	if errors.Is(err, record.ErrTooBig) { // Kafka looks at the size again, too.
+		return nil, &record.Error{Kind: record.TooLarge, Message: err.Error()}
+	}
+	return again, err
 }
