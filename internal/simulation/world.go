@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/barnabas-log/barnabas/conn"
@@ -19,89 +18,90 @@ import (
 	"github.com/barnabas-log/barnabas/wire"
 )
 
-// World is one broker, a few clients, and a disk whose power fails at a moment
-// that the seed decides.
+// World is one broker at a time, a few clients, and a disk. In each of its
+// lives the broker ends at a moment that the seed decides: by a power cut, by
+// kill -9, or by a clean stop. The next life begins on what that left.
 type World struct {
-	// Log is told what the broker finds after the crash; nil is nobody.
+	// Log is told what the brokers find after the first end; nil is nobody.
 	Log slog.Handler
 
-	disk  *vfs.Mem
-	after int64 // The power fails at this sync, rename, removal or truncation.
-	seen  atomic.Int64
+	rng  *rand.Rand
+	disk *vfs.Mem
+	life int
 
 	mu struct {
 		sync.Mutex
-		rng      *rand.Rand
-		promised promises
-		crashed  *vfs.Mem // What the power cut left.
-		owed     promises // What was promised by then.
+		rng      *rand.Rand // The clients'.
+		promises promises
+		left     int64 // Durable operations until the end.
+		next     *vfs.Mem
+		owed     promises // What was promised when the end came.
+		wrong    error    // An answer that no client should get.
 	}
 }
 
-// promises are what clients were told.
-type promises struct {
-	topics  map[model.TopicID]string // Made, and answered.
-	deleted map[model.TopicID]bool   // Deleted, and answered; or asked for.
-	records map[place]string         // Acknowledged by acks=all.
-}
+// ending is how a life ends.
+type ending int
 
-type place struct {
-	topic  model.TopicID
-	index  int32
-	offset model.Offset
-}
+const (
+	powerCut ending = iota
+	kill
+	stop
+	endings
+)
 
-func newPromises() promises {
-	return promises{map[model.TopicID]string{}, map[model.TopicID]bool{}, map[place]string{}}
-}
-
-func (p promises) clone() promises {
-	c := newPromises()
-	for k, v := range p.topics {
-		c.topics[k] = v
-	}
-	for k, v := range p.deleted {
-		c.deleted[k] = v
-	}
-	for k, v := range p.records {
-		c.records[k] = v
-	}
-	return c
-}
+// Lives is how many lives a world has.
+const Lives = 3
 
 // NewWorld returns the world of a seed.
 func NewWorld(seed uint64) *World {
-	w := &World{disk: vfs.NewMem()}
-	w.mu.rng = rand.New(rand.NewPCG(seed, 7))
-	w.after = 1 + w.mu.rng.Int64N(120)
-	w.mu.promised = newPromises()
+	w := &World{disk: vfs.NewMem(), rng: rand.New(rand.NewPCG(seed, 7))}
+	w.mu.rng = rand.New(rand.NewPCG(seed, 8))
+	w.mu.promises = newPromises()
 	return w
 }
 
-// intN draws from the world's source.
+// intN draws from the clients' source.
 func (w *World) intN(n int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.mu.rng.IntN(n)
 }
 
-// watch counts what makes things durable, and at the chosen one keeps what a
-// power cut would leave, with what had been promised.
-func (w *World) watch(op vfs.Op) error {
-	if !op.Durable() || w.seen.Add(1) != w.after {
+// watch counts what makes things durable, and at the chosen one keeps what the
+// end would leave, with what had been promised. The broker itself goes on, into
+// nowhere.
+func (w *World) watch(how ending) func(vfs.Op) error {
+	return func(op vfs.Op) error {
+		if !op.Durable() {
+			return nil
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.mu.left--; w.mu.left == 0 && how != stop {
+			w.endLocked(how)
+		}
 		return nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mu.owed = w.mu.promised.clone()
-	w.mu.crashed = w.disk.CrashClone(w.mu.rng)
-	return nil
+}
+
+func (w *World) endLocked(how ending) {
+	w.mu.owed = w.mu.promises.clone()
+	if how == kill {
+		w.mu.next = w.disk.KillClone()
+		return
+	}
+	w.mu.owed.powerCut()
+	w.mu.next = w.disk.CrashClone(w.mu.rng)
 }
 
 // boot starts a broker.
 func boot(fs vfs.FS, n *network, log slog.Handler) (*broker.Broker, error) {
 	cfg, _, err := config.Load(config.Sources{
-		Flags: map[string]string{"log.dirs": "/data", "http.listen": ""}, Options: []string{"log.segment.bytes=1048576"},
+		Flags: map[string]string{"log.dirs": "/data", "http.listen": ""},
+		Options: []string{
+			"log.segment.bytes=1048576", "log.retention.check.interval.ms=7000", "log.flush.offset.checkpoint.interval.ms=9000",
+		},
 		MemoryBytes: 1 << 30,
 	})
 	if err != nil {
@@ -110,155 +110,62 @@ func boot(fs vfs.FS, n *network, log slog.Handler) (*broker.Broker, error) {
 	return broker.Start(broker.Options{Config: cfg, FS: fs, Log: slog.New(log), Now: time.Now, Listen: n.listen})
 }
 
-// Run lets clients work, crashes, starts again on what is left, and returns the
-// first broken promise.
+// Run lets clients work, ends the broker, starts the next one on what is left,
+// and so on. It returns the first broken promise.
 func (w *World) Run() error {
+	for w.life = range Lives {
+		how := ending(w.rng.IntN(int(endings)))
+		if err := w.live(how); err != nil {
+			return fmt.Errorf("life %d: %w", w.life, err)
+		}
+	}
+	return w.verify(w.disk, w.mu.promises)
+}
+
+// live is one life, in which promises of the earlier ones are checked, too.
+func (w *World) live(how ending) error {
+	w.mu.left, w.mu.next = 1+w.rng.Int64N(150), nil
 	n := newNetwork()
-	b, err := boot(vfs.NewFaulty(w.disk, w.watch), n, slog.DiscardHandler)
+	log := w.Log
+	if log == nil || w.life == 0 {
+		log = slog.DiscardHandler
+	}
+	b, err := boot(vfs.NewFaulty(w.disk, w.watch(how)), n, log)
 	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	c := conn.New("", conn.Options{Dial: n.dial})
+	err = check(context.Background(), c, w.mu.promises)
+	c.Close()
+	if err == nil {
+		w.work(n)
+		err = w.mu.wrong
+	}
+	if err := errors.Join(err, b.Stop()); err != nil {
 		return err
 	}
+	w.disk.SetCapacity(0)
+	if w.mu.next != nil {
+		w.disk, w.mu.promises = w.mu.next, w.mu.owed
+		w.disk.SetCapacity(0)
+	}
+	return nil
+}
+
+// failLocked notes an answer that no client should get.
+func (w *World) failLocked(err error) {
+	if w.mu.wrong == nil {
+		w.mu.wrong = err
+	}
+}
+
+// work lets the clients of this life do something.
+func (w *World) work(n *network) {
 	var clients sync.WaitGroup
 	for i := range 3 {
 		clients.Go(func() { w.client(n, i) })
 	}
 	clients.Wait()
-	if err := b.Stop(); err != nil {
-		return fmt.Errorf("stop: %w", err)
-	}
-	if err := w.verify(w.disk, w.mu.promised); err != nil {
-		return fmt.Errorf("after a clean stop: %w", err)
-	}
-	if w.mu.crashed == nil {
-		return nil // The work was over before the power failed.
-	}
-	if err := w.verify(w.mu.crashed, w.mu.owed); err != nil {
-		return fmt.Errorf("after a power cut at durable operation %d: %w", w.after, err)
-	}
-	return nil
-}
-
-// client makes topics, produces and deletes.
-func (w *World) client(n *network, number int) {
-	c := conn.New("", conn.Options{Dial: n.dial})
-	defer c.Close()
-	ctx := context.Background()
-	u := &user{world: w, conn: c, number: number}
-	for range 20 + w.intN(30) {
-		switch k := w.intN(20); {
-		case len(u.topics) == 0 || k == 0:
-			u.create(ctx)
-		case k == 1 && len(u.topics) > 1:
-			u.delete(ctx)
-		default:
-			u.produce(ctx)
-		}
-	}
-}
-
-// user is a client and the topics that are its own.
-type user struct {
-	world  *World
-	conn   *conn.Conn
-	number int
-	made   int
-	values int
-	topics []topic
-}
-
-type topic struct {
-	name       string
-	id         model.TopicID
-	partitions int
-	pid        int64
-	sequences  []int32
-}
-
-func (u *user) create(ctx context.Context) {
-	q := wire.NewCreateTopicsRequest()
-	t := wire.Extend(&q.Topics)
-	u.made++
-	partitions := 1 + u.world.intN(6)
-	t.Name, t.NumPartitions, t.ReplicationFactor = fmt.Sprintf("t-%d-%d", u.number, u.made), int32(partitions), 1
-	answer, err := u.conn.Do(ctx, q)
-	if err != nil {
-		return
-	}
-	made := answer.(*wire.CreateTopicsResponse).Topics[0]
-	if made.ErrorCode != 0 {
-		return
-	}
-	x := topic{name: made.Name, id: made.TopicID, partitions: partitions, pid: -1, sequences: make([]int32, partitions)}
-	if u.world.intN(2) == 0 {
-		if r, err := u.conn.Do(ctx, wire.NewInitProducerIDRequest()); err == nil {
-			x.pid = r.(*wire.InitProducerIDResponse).ProducerID
-		}
-	}
-	u.topics = append(u.topics, x)
-	u.world.mu.Lock()
-	u.world.mu.promised.topics[x.id] = x.name
-	u.world.mu.Unlock()
-}
-
-func (u *user) delete(ctx context.Context) {
-	i := u.world.intN(len(u.topics))
-	x := u.topics[i]
-	u.topics = append(u.topics[:i], u.topics[i+1:]...)
-	u.world.mu.Lock()
-	u.world.mu.promised.deleted[x.id] = false // Asked for: it may be there or not.
-	u.world.mu.Unlock()
-	q := wire.NewDeleteTopicsRequest()
-	wire.Extend(&q.Topics).TopicID = x.id
-	answer, err := u.conn.Do(ctx, q)
-	if err != nil || answer.(*wire.DeleteTopicsResponse).Responses[0].ErrorCode != 0 {
-		return
-	}
-	u.world.mu.Lock()
-	u.world.mu.promised.deleted[x.id] = true
-	u.world.mu.Unlock()
-}
-
-func (u *user) produce(ctx context.Context) {
-	x := &u.topics[u.world.intN(len(u.topics))]
-	index := u.world.intN(x.partitions)
-	count := 1 + u.world.intN(4)
-	values := make([]string, count)
-	o := record.BuilderOptions{}
-	if x.pid >= 0 {
-		o.Producer = &record.Producer{ID: model.ProducerID(x.pid), Sequence: x.sequences[index]}
-	}
-	b := record.NewBuilder(o)
-	for i := range values {
-		u.values++
-		values[i] = fmt.Sprintf("%d/%d/%0*d", u.number, u.values, u.world.intN(3000), 0)
-		if b.Add(record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte(values[i])}) != nil {
-			return
-		}
-	}
-	_, batch, err := b.Build(nil)
-	if err != nil {
-		return
-	}
-	q := wire.NewProduceRequest()
-	q.Acks, q.TimeoutMs = -1, 30_000
-	t := wire.Extend(&q.TopicData)
-	t.TopicID = x.id
-	p := wire.Extend(&t.PartitionData)
-	p.Index, p.Records = int32(index), batch
-	answer, err := u.conn.Do(ctx, q)
-	if err != nil {
-		return
-	}
-	r := answer.(*wire.ProduceResponse).Responses[0].PartitionResponses[0]
-	if r.ErrorCode != 0 {
-		return
-	}
-	x.sequences[index] += int32(count)
-	u.world.mu.Lock()
-	for i, v := range values {
-		u.world.mu.promised.records[place{x.id, int32(index), model.Offset(r.BaseOffset) + model.Offset(i)}] = v
-	}
-	u.world.mu.Unlock()
 }
 
 // verify starts a broker on a disk and asks it for everything that was
@@ -298,14 +205,14 @@ func check(ctx context.Context, c *conn.Conn, owed promises) error {
 			}
 		}
 	}
-	for id, name := range owed.topics {
+	for id, t := range owed.topics {
 		gone, asked := owed.deleted[id]
 		_, found := there[id]
 		if gone && found {
-			return fmt.Errorf("topic %s was deleted and is there", name)
+			return fmt.Errorf("topic %s was deleted and is there", t.name)
 		}
 		if !asked && !found {
-			return fmt.Errorf("topic %s was made and is gone", name)
+			return fmt.Errorf("topic %s was made and is gone", t.name)
 		}
 	}
 	return checkRecords(ctx, c, owed, there)
@@ -314,9 +221,12 @@ func check(ctx context.Context, c *conn.Conn, owed promises) error {
 func checkRecords(ctx context.Context, c *conn.Conn, owed promises, there map[model.TopicID]wire.MetadataResponseTopic) error {
 	for id, t := range there {
 		for _, p := range t.Partitions {
-			have, err := readAll(ctx, c, id, p.PartitionIndex)
+			have, start, err := readAll(ctx, c, id, p.PartitionIndex)
 			if err != nil {
 				return fmt.Errorf("read %s-%d: %w", *t.Name, p.PartitionIndex, err)
+			}
+			if start > 0 && (owed.topics[id] == nil || !owed.topics[id].retention) {
+				return fmt.Errorf("%s-%d starts at %d", *t.Name, p.PartitionIndex, start)
 			}
 			values := map[string]model.Offset{}
 			for o, v := range have {
@@ -326,7 +236,7 @@ func checkRecords(ctx context.Context, c *conn.Conn, owed promises, there map[mo
 				values[v] = o
 			}
 			for at, v := range owed.records {
-				if at.topic == id && at.index == p.PartitionIndex && have[at.offset] != v {
+				if at.topic == id && at.index == p.PartitionIndex && at.offset >= start && have[at.offset] != v {
 					return fmt.Errorf("%s-%d offset %d: acknowledged %.20q, found %.20q", *t.Name, at.index, at.offset, v, have[at.offset])
 				}
 			}
@@ -336,8 +246,8 @@ func checkRecords(ctx context.Context, c *conn.Conn, owed promises, there map[mo
 }
 
 // readAll fetches a partition from start to end.
-func readAll(ctx context.Context, c *conn.Conn, id model.TopicID, index int32) (map[model.Offset]string, error) {
-	have := map[model.Offset]string{}
+func readAll(ctx context.Context, c *conn.Conn, id model.TopicID, index int32) (have map[model.Offset]string, start model.Offset, err error) {
+	have = map[model.Offset]string{}
 	next := model.Offset(0)
 	for {
 		q := wire.NewFetchRequest()
@@ -348,31 +258,62 @@ func readAll(ctx context.Context, c *conn.Conn, id model.TopicID, index int32) (
 		p.Partition, p.FetchOffset, p.PartitionMaxBytes = index, int64(next), 4096
 		answer, err := c.Do(ctx, q)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		r := answer.(*wire.FetchResponse).Responses[0].Partitions[0]
+		if wire.ErrorCode(r.ErrorCode) == wire.OffsetOutOfRange { // Retention took its beginning.
+			if start, err = earliest(ctx, c, id, index); err != nil || start <= next {
+				return nil, 0, errors.Join(err, wire.OffsetOutOfRange)
+			}
+			next = start
+			clear(have)
+			continue
+		}
 		if r.ErrorCode != 0 {
-			return nil, wire.ErrorCode(r.ErrorCode)
+			return nil, 0, wire.ErrorCode(r.ErrorCode)
 		}
 		if len(r.Records) == 0 {
 			if int64(next) != r.HighWatermark {
-				return nil, fmt.Errorf("nothing at offset %d, below the high watermark %d", next, r.HighWatermark)
+				return nil, 0, fmt.Errorf("nothing at offset %d, below the high watermark %d", next, r.HighWatermark)
 			}
-			return have, nil
+			return have, start, nil
 		}
 		rest := r.Records
 		for len(rest) > 0 {
 			var b record.Batch
 			if b, rest, err = record.Next(rest); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			for x, err := range b.Records(0) {
 				if err != nil {
-					return nil, err
+					return nil, 0, err
 				}
 				have[x.Offset] = string(x.Value)
 			}
 			next = b.End()
 		}
 	}
+}
+
+// earliest is where a partition starts.
+func earliest(ctx context.Context, c *conn.Conn, id model.TopicID, index int32) (model.Offset, error) {
+	names := wire.NewMetadataRequest()
+	wire.Extend(&names.Topics).TopicID = id
+	answer, err := c.Do(ctx, names)
+	if err != nil {
+		return 0, err
+	}
+	q := wire.NewListOffsetsRequest()
+	t := wire.Extend(&q.Topics)
+	t.Name = *answer.(*wire.MetadataResponse).Topics[0].Name
+	p := wire.Extend(&t.Partitions)
+	p.PartitionIndex, p.Timestamp = index, -2
+	if answer, err = c.Do(ctx, q); err != nil {
+		return 0, err
+	}
+	r := answer.(*wire.ListOffsetsResponse).Topics[0].Partitions[0]
+	if r.ErrorCode != 0 {
+		return 0, wire.ErrorCode(r.ErrorCode)
+	}
+	return model.Offset(r.Offset), nil
 }

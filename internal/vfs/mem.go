@@ -476,3 +476,46 @@ func (n *node) keep(dst []byte, from, to int) {
 	}
 	clear(dst[from+k : to])
 }
+
+// KillClone returns what the end of a process at this moment leaves: all of it,
+// no more of it synced than before. The receiver stays as it is; locks are gone
+// in the clone.
+func (m *Mem) KillClone() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := NewMem()
+	c.mu.now, c.mu.capacity = m.mu.now, m.mu.capacity
+	c.mu.root = m.mu.root.clone(map[*node]*node{})
+	c.mu.used = c.mu.root.size()
+	return c
+}
+
+func (n *node) clone(seen map[*node]*node) *node {
+	if n == nil {
+		return nil
+	}
+	if c := seen[n]; c != nil {
+		return c
+	}
+	c := &node{modTime: n.modTime}
+	seen[n] = c
+	if !n.isDir() {
+		c.data, c.synced, c.dirty = slices.Clone(n.data), slices.Clone(n.synced), maps.Clone(n.dirty)
+		return c
+	}
+	c.names, c.durable = map[string]*node{}, map[string]*node{}
+	for name, to := range n.names {
+		c.names[name] = to.clone(seen)
+	}
+	for name, to := range n.durable {
+		c.durable[name] = to.clone(seen)
+	}
+	for _, op := range n.pending {
+		copied := slices.Clone(op)
+		for i := range copied {
+			copied[i].to = copied[i].to.clone(seen)
+		}
+		c.pending = append(c.pending, copied)
+	}
+	return c
+}
