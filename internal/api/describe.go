@@ -133,13 +133,36 @@ func (s *session) describeConfigs(c *call, q *wire.DescribeConfigsRequest) wire.
 			x.ErrorCode, x.ErrorMessage = s.codeOf(err, c), message(err)
 			continue
 		}
+		entries = onlyAsked(entries, in.ConfigurationKeys)
 		for j := range entries {
-			if len(in.ConfigurationKeys) == 0 || slices.Contains(in.ConfigurationKeys, entries[j].Name) {
-				describeConfig(q, &entries[j], wire.Extend(&x.Configs))
-			}
+			describeConfig(q, &entries[j], wire.Extend(&x.Configs))
 		}
 	}
 	return r
+}
+
+// onlyAsked keeps the entries of the keys that are asked for; no keys are all.
+func onlyAsked(entries []config.Entry, keys []string) []config.Entry {
+	if len(keys) == 0 {
+		return entries
+	}
+	at := make(map[string]int, len(entries)) // Of our names, not of the stranger's.
+	for i := range entries {
+		at[entries[i].Name] = i
+	}
+	asked := make([]bool, len(entries))
+	for _, k := range keys {
+		if i, ok := at[k]; ok {
+			asked[i] = true
+		}
+	}
+	var out []config.Entry
+	for i := range entries {
+		if asked[i] {
+			out = append(out, entries[i])
+		}
+	}
+	return out
 }
 
 func (s *session) configsOf(image *metadata.Image, in *wire.DescribeConfigsRequestDescribeConfigsResource) ([]config.Entry, error) {
