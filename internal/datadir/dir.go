@@ -193,7 +193,10 @@ func (d *Dir) writeTopicID(dir string, id model.TopicID, sync bool) error {
 		return err
 	}
 	_, err = f.WriteAt(FormatTopicID(id), 0)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		d.fs.Remove(path) // Half of it would stand in the way of the next try.
+	}
+	return err
 }
 
 // SyncAll makes everything on the file system durable, for those who made or

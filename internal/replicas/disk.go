@@ -29,6 +29,8 @@ type disk struct {
 	dir      *datadir.Dir
 	flusher  *flusher
 	placed   atomic.Int64 // Partitions here.
+	unsure   atomic.Bool  // Load found directories that may not be durable.
+	unmade   bool         // A directory could not be made. The publisher's.
 	recovery datadir.Recovery
 	made     model.Offset // See appliedFile; math.MaxInt64 if not known.
 
@@ -84,7 +86,12 @@ func (d *disk) wasMade(created model.Offset) bool {
 	return d.made > 0 && (created == model.NoOffset || created < d.made)
 }
 
+// applied says that all directories decided before end were made here, unless
+// one could not be: then the next start makes it.
 func (d *disk) applied(end model.Offset) error {
+	if d.unmade {
+		return nil
+	}
 	return d.dir.WriteCheckpoint(appliedFile, datadir.Offsets{appliedKey(): end})
 }
 
@@ -110,6 +117,13 @@ func (d *disk) load(image *metadata.Image, ours map[model.Partition]*metadata.To
 	close(todo)
 	workers.Wait()
 	d.forgetStrangers(ours)
+	// Before appliedFile says that everything was made: a kill may have come
+	// between making and syncing.
+	if d.unsure.Load() {
+		if err := d.dir.SyncAll(); err != nil {
+			return err
+		}
+	}
 	// What was recovered above the marks is in the page cache at best.
 	if err := d.syncRecovered(); err != nil {
 		return err
@@ -149,6 +163,14 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 	case d.owner.entry(l.Partition) != nil:
 		log.Error("partition in two data directories, the second is ignored", "dir", d.dir.LogPath(l.Name))
 	default:
+		if !d.wasMade(t.Partitions[l.Partition.Index].Created) {
+			d.unsure.Store(true) // It is there, but perhaps in the page cache only.
+		}
+		if !known { // Lost in a power cut, or of a Kafka before topic ids.
+			if err := d.dir.CreateLog(l.Partition, t.ID, true); err != nil {
+				log.Error("topic id not written", "dir", d.dir.LogPath(l.Name), "err", err)
+			}
+		}
 		d.owner.open(image, d, l.Partition, t.ID, true)
 	}
 }

@@ -291,6 +291,7 @@ func (r *Replicas) openMade(image *metadata.Image, add []made) {
 				err = d.dir.CreateLog(m.p, m.id, each)
 			}
 			if err != nil {
+				d.unmade = true
 				r.failed(d, m.p, m.id, err)
 				continue
 			}
@@ -310,6 +311,7 @@ func (r *Replicas) create(image *metadata.Image, d *disk, p model.Partition, id 
 		err = d.dir.CreateLog(p, id, true)
 	}
 	if err != nil {
+		d.unmade = true
 		r.failed(d, p, id, err)
 		return
 	}

@@ -652,3 +652,59 @@ func TestRecoveredIsDurable(t *testing.T) {
 		t.Errorf("served and not durable: %d of %d bytes, %v", len(b), len(a), err)
 	}
 }
+
+// Directories that were made and not yet synced when the node was killed are
+// durable before it says that it made them.
+func TestKilledWhileMaking(t *testing.T) {
+	mem := vfs.NewMem()
+	var killed *vfs.Mem
+	w := newWorld(t, vfs.NewFaulty(mem, func(o vfs.Op) error {
+		if o.Kind == vfs.OpSyncFS && killed == nil {
+			killed = mem.KillClone()
+		}
+		return nil
+	}))
+	w.start()
+	w.create("x", fewMade+1)
+	w.drop()
+	for seed := range uint64(20) {
+		w.fs = killed.KillClone()
+		w.start()
+		mem := w.fs.(*vfs.Mem)
+		w.drop()
+		w.fs = mem.CrashClone(rand.New(rand.NewPCG(seed, 1)))
+		w.start()
+		for i := range int32(fewMade + 1) {
+			if _, err := w.Partition(model.Partition{Topic: "x", Index: i}); err != nil {
+				t.Errorf("seed %d: x-%d: %v", seed, i, err)
+			}
+		}
+		w.drop()
+	}
+}
+
+// A partition for which there was no space, of names or of bytes, is made at
+// the next start: nothing was lost that was ever there.
+func TestNoSpaceToMake(t *testing.T) {
+	for room := range int64(5) {
+		mem := vfs.NewMem()
+		w := newWorld(t, mem)
+		w.start()
+		w.create("first", 1)
+		mem.SetCapacity(1 << 40)
+		free, total, err := mem.Free("/")
+		w.ok(err)
+		w.ok(mem.Remove("/a/" + datadir.ReserveFile))
+		mem.SetCapacity(total - free - 16<<20 + 30*room)
+		w.create("x", fewMade+1)
+		mem.SetCapacity(0)
+		w.create("later", 1)
+		w.drop()
+		w.start()
+		for i := range int32(fewMade + 1) {
+			w.mustAppend("x", i, 10, 1)
+		}
+		w.mustAppend("later", 0, 10, 1)
+		w.drop()
+	}
+}
