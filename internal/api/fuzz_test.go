@@ -26,6 +26,11 @@ func FuzzHandle(f *testing.F) {
 			f.Add(seedRequest(f, api, v))
 		}
 	}
+	f.Add([]byte{0, 0, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f}) // Produce of a billion topics.
+	f.Add([]byte{0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff})                                     // Metadata of two billion.
+	f.Add([]byte{0, 18, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0})                                                         // ApiVersions of the future.
+	f.Add([]byte{0, 18, 0xff, 0xff, 0, 0, 0, 1, 0xff, 0xff})                                                      // And of no time.
+	f.Add([]byte{0, 75, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 1, 0, 0, 0, 0, 1, 1, 'a', 0xff, 0xff, 0xff, 0xff})
 	n := newNode(f, "durability=os", "num.partitions=2")
 	n.maxPartitions = 100
 	n.topic("t", 3)

@@ -32,40 +32,25 @@ func (s *session) replicaOf(t *metadata.Topic, index int32) (*partition.Partitio
 func (s *session) listOffsets(c *call, q *wire.ListOffsetsRequest) wire.Response {
 	r := wire.NewListOffsetsResponse()
 	image := s.opts.Metadata.Image()
-	var (
-		topics places[string]
-		parts  places[partKey]
-	)
+	var topics places[string]
+	mentions := mentionsOf(&topics, q)
+	answers := make([]int, topics.n) // By topic: 1 more than where in the answer.
 	for i := range q.Topics {
 		t := &q.Topics[i]
-		for j := range t.Partitions {
-			in := &t.Partitions[j]
-			parts.at(partKey{topic: t.Name, index: in.PartitionIndex})
-		}
-	}
-	mentions := make([]int32, parts.n)
-	for i := range q.Topics {
-		t := &q.Topics[i]
-		for j := range t.Partitions {
-			place, _ := parts.at(partKey{topic: t.Name, index: t.Partitions[j].PartitionIndex})
-			mentions[place]++
-		}
-	}
-	for i := range q.Topics {
-		t := &q.Topics[i]
+		at, _ := topics.at(t.Name)
 		topic := image.Topic(t.Name)
 		for j := range t.Partitions {
 			in := &t.Partitions[j]
-			place, _ := parts.at(partKey{topic: t.Name, index: in.PartitionIndex})
-			n := mentions[place]
-			if mentions[place] = 0; n == 0 {
-				continue // Answered.
+			n := mentions[mention{int32(at), in.PartitionIndex}]
+			if n == answered {
+				continue
 			}
-			at, isNew := topics.at(t.Name)
-			if isNew {
+			mentions[mention{int32(at), in.PartitionIndex}] = answered
+			if answers[at] == 0 {
 				wire.Extend(&r.Topics).Name = t.Name
+				answers[at] = len(r.Topics)
 			}
-			y := wire.Extend(&r.Topics[at].Partitions)
+			y := wire.Extend(&r.Topics[answers[at]-1].Partitions)
 			y.PartitionIndex = in.PartitionIndex
 			var err error = wire.InvalidRequest
 			if n == 1 {
@@ -75,6 +60,29 @@ func (s *session) listOffsets(c *call, q *wire.ListOffsetsRequest) wire.Response
 		}
 	}
 	return r
+}
+
+// mention is a partition of a request: the place of its topic, and its number.
+type mention struct{ topic, index int32 }
+
+// answered is the count of a partition that is in the answer.
+const answered = -1
+
+// mentionsOf counts how often each partition is asked for. A request may name
+// 100,000 of them, so a key is eight bytes.
+func mentionsOf(topics *places[string], q *wire.ListOffsetsRequest) map[mention]int32 {
+	total := 0
+	for i := range q.Topics {
+		total += len(q.Topics[i].Partitions)
+	}
+	counts := make(map[mention]int32, total)
+	for i := range q.Topics {
+		at, _ := topics.at(q.Topics[i].Name)
+		for j := range q.Topics[i].Partitions {
+			counts[mention{int32(at), q.Topics[i].Partitions[j].PartitionIndex}]++
+		}
+	}
+	return counts
 }
 
 func (s *session) listOffset(c *call, topic *metadata.Topic, q *wire.ListOffsetsRequest, in *wire.ListOffsetsRequestListOffsetsPartition, out *wire.ListOffsetsResponseListOffsetsPartitionResponse) error {
