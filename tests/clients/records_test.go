@@ -114,7 +114,8 @@ func create(t *testing.T, n *node.Node, topic string) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	admin := kadm.NewClient(oracle(t, n))
-	if _, err := admin.CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
+	forever := "-1" // The samples are years old.
+	if _, err := admin.CreateTopic(ctx, partitions, 1, map[string]*string{"retention.ms": &forever}, topic); err != nil {
 		t.Fatal(err)
 	}
 	for {

@@ -85,6 +85,7 @@ public class Client {
       for (String acks : List.of("0", "1", "all", "idempotent")) {
         try (var producer = producer(codec, acks)) {
           String topic = "java-" + codec + "-" + acks;
+          System.err.println(topic);
           for (int from = 0; from < SAMPLES; from += 20) {
             write(producer, topic, from, from + 20, !acks.equals("0"));
           }
