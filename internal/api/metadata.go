@@ -1,9 +1,7 @@
 package api
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -221,85 +219,6 @@ func (s *session) autoCreate(q *wire.MetadataRequest) {
 
 // autoCreateMillis is how long a Metadata request waits for its new topics.
 const autoCreateMillis = 10_000
-
-// findCoordinator has no coordinators to name yet.
-func (s *session) findCoordinator(c *call, q *wire.FindCoordinatorRequest) wire.Response {
-	r := wire.NewFindCoordinatorResponse()
-	if c.Version < 4 {
-		e := coordinatorOf(c.Version, q.KeyType, q.CoordinatorKey)
-		r.ErrorCode, r.ErrorMessage, r.NodeID, r.Port = int16(e), new(e.Message()), -1, -1
-		return r
-	}
-	for _, key := range q.CoordinatorKeys {
-		e := coordinatorOf(c.Version, q.KeyType, key)
-		x := wire.Extend(&r.Coordinators)
-		x.Key, x.NodeID, x.Port, x.ErrorCode = key, -1, -1, int16(e)
-		if q.KeyType < groupCoordinator || q.KeyType > shareCoordinator {
-			x.ErrorMessage = new(e.Message())
-		}
-	}
-	return r
-}
-
-// The kinds of coordinators.
-const (
-	groupCoordinator = 0
-	shareCoordinator = 2 // Transactions are 1.
-)
-
-func coordinatorOf(version int16, keyType int8, key string) wire.ErrorCode {
-	switch {
-	case keyType < groupCoordinator || keyType > shareCoordinator:
-		return wire.InvalidRequest
-	case keyType == shareCoordinator && (version < 6 || !sharePartition(key)):
-		return wire.InvalidRequest
-	}
-	return wire.CoordinatorNotAvailable
-}
-
-// sharePartition reports whether a key is group:topic-id:partition (KIP-932).
-func sharePartition(key string) bool {
-	parts := strings.Split(key, ":")
-	if len(parts) != 3 || parts[0] == "" {
-		return false
-	}
-	_, err := model.ParseUUID(parts[1])
-	_, err2 := strconv.ParseInt(parts[2], 10, 32)
-	return err == nil && err2 == nil
-}
-
-// Endpoint types of DescribeCluster (KIP-919).
-const (
-	brokerEndpoints     = 1
-	controllerEndpoints = 2
-)
-
-// describeCluster tells which brokers there are.
-func (s *session) describeCluster(_ *call, q *wire.DescribeClusterRequest) wire.Response {
-	r := wire.NewDescribeClusterResponse()
-	switch q.EndpointType {
-	case brokerEndpoints:
-	case controllerEndpoints:
-		r.ErrorCode = int16(wire.MismatchedEndpointType)
-		r.ErrorMessage = new("The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
-		return r
-	default:
-		r.ErrorCode = int16(wire.UnsupportedEndpointType)
-		r.ErrorMessage = new(fmt.Sprintf("Unsupported endpoint type %d", q.EndpointType))
-		return r
-	}
-	r.ClusterID, r.ControllerID = s.opts.ClusterID, int32(s.opts.Self)
-	if q.IncludeClusterAuthorizedOperations {
-		r.ClusterAuthorizedOperations = clusterOperations
-	}
-	for _, b := range s.opts.Metadata.Image().Brokers() {
-		if at, ok := s.address(b); ok && (!b.Fenced || q.IncludeFencedBrokers) {
-			x := wire.Extend(&r.Brokers)
-			x.BrokerID, x.Host, x.Port, x.Rack, x.IsFenced = int32(b.ID), at.Host, at.Port, b.Rack, b.Fenced
-		}
-	}
-	return r
-}
 
 func ints(ids []model.NodeID) []int32 {
 	out := make([]int32, len(ids))
