@@ -175,6 +175,22 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 	}
 }
 
+// own marks all logs of a directory whose marks are not ours, or that is new.
+// From then on a log without a mark is one that we made: recovery need not
+// expect the gaps that Kafka's cleaner leaves, and takes none for records.
+func (d *disk) own() error {
+	if d.recovery.Known {
+		return nil
+	}
+	var all []*replica
+	d.each(func(x *replica) {
+		if d.stale(x) {
+			all = append(all, x)
+		}
+	})
+	return errors.Join(d.mark(all, markTogether), d.writeMarks(false))
+}
+
 // syncRecovered makes durable what recovery found, and tells the partitions so:
 // from then on it is committed.
 func (d *disk) syncRecovered() error {

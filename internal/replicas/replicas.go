@@ -107,6 +107,7 @@ func (r *Replicas) load(image *metadata.Image) error {
 	}
 	for _, d := range r.disks {
 		if d.hasFailed() == nil {
+			d.failUnlessFull("marks", d.own())
 			d.failUnlessFull("applied", d.applied(image.End()))
 		}
 	}
