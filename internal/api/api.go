@@ -62,7 +62,7 @@ type Address struct {
 // API answers requests. One serves all connections of a node.
 type API struct {
 	opts      Options
-	configs   *controller.Configs
+	configs   configs
 	sessions  *sessions
 	producers producerIDs
 	limit     *logLimit
@@ -71,7 +71,7 @@ type API struct {
 
 // New returns the API of a node.
 func New(o Options) *API {
-	a := &API{opts: o, limit: newLogLimit(o.Now), configs: controller.NewConfigs(o.Config, o.Self)}
+	a := &API{opts: o, limit: newLogLimit(o.Now), configs: configs{static: o.Config, self: o.Self}}
 	a.sessions = newSessions(o.Config.FetchSessions, o.Now)
 	return a
 }

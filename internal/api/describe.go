@@ -185,12 +185,12 @@ func (s *session) topicConfigs(image *metadata.Image, name string) ([]config.Ent
 		return nil, &controller.Refusal{Why: controller.ErrUnknownTopic}
 	}
 	overrides := image.Config(metadata.Resource{Type: metadata.ResourceTopic, Name: name})
-	return config.DescribeTopic(s.configs.Broker(image), overrides), nil
+	return config.DescribeTopic(s.configs.in(image), overrides), nil
 }
 
 func (s *session) brokerConfigs(image *metadata.Image, name string) ([]config.Entry, error) {
 	if name == "" {
-		return config.DescribeClusterDefaults(s.configs.Broker(image)), nil
+		return config.DescribeClusterDefaults(s.configs.in(image)), nil
 	}
 	id, err := strconv.ParseInt(name, 10, 32)
 	if err != nil {
@@ -199,7 +199,7 @@ func (s *session) brokerConfigs(image *metadata.Image, name string) ([]config.En
 	if int32(id) != int32(s.opts.Self) {
 		return nil, invalidRequest("Unexpected broker id, expected %d or empty string, but received %s", s.opts.Self, name)
 	}
-	return config.DescribeBroker(s.configs.Broker(image)), nil
+	return config.DescribeBroker(s.configs.in(image)), nil
 }
 
 func invalidRequest(format string, args ...any) error {

@@ -214,16 +214,13 @@ func TestFormatAndConfigs(t *testing.T) {
 	if err := CheckLevel(image); err != nil {
 		t.Error(err)
 	}
-	configs := NewConfigs(c.rules.Config, 1)
 	f := func(what string, r metadata.Resource, value *string, wantMinISR int, wantSource config.Source) {
 		t.Helper()
 		if r.Type != 0 {
 			c.apply([]metadata.Record{{Message: metadata.ConfigRecord(r, "min.insync.replicas", value)}})
 		}
-		b := configs.Broker(c.track.Image())
-		if again := configs.Broker(c.track.Image()); again != b {
-			t.Errorf("%s: made anew", what)
-		}
+		own, all := Dynamic(c.track.Image(), 1)
+		b := Effective(c.rules.Config, own, all)
 		for _, e := range config.DescribeBroker(b) {
 			if e.Name == "min.insync.replicas" && e.Source != wantSource {
 				t.Errorf("%s: source %d, want %d", what, e.Source, wantSource)
