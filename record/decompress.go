@@ -66,6 +66,9 @@ func (b *Buffer) Release() {
 	case b == nil:
 		return
 	case b.big:
+		if cap(b.b) <= maxWide {
+			pools.wide.Put(&Buffer{b: b.b[:0]})
+		}
 		b.b, b.big = nil, false
 		<-bigSlots
 		return
@@ -92,6 +95,13 @@ func (b *Buffer) resize(size int) {
 	if size > maxPooled && !b.big {
 		bigSlots <- struct{}{}
 		b.big = true
+		if w, ok := pools.wide.Get().(*Buffer); ok && cap(w.b) >= size {
+			b.b = append(w.b, b.b...)
+			return
+		}
+		if size < maxWide {
+			size = maxWide // For those that come after, too.
+		}
 	}
 	grown := make([]byte, len(b.b), size)
 	copy(grown, b.b)
@@ -102,7 +112,7 @@ func (b *Buffer) resize(size int) {
 // more than most batches do. Nothing in it is state: every coder is reset
 // before it is used.
 var pools struct {
-	buffers, zstd sync.Pool
+	buffers, wide, zstd sync.Pool
 }
 
 // Decompress unpacks a batch's payload into at most limit bytes (0 means
@@ -247,7 +257,9 @@ func unzstd(buf *Buffer, src []byte, limit int) error {
 		if cap(room) >= limit {
 			return fmt.Errorf("zstd: %w", ErrTooBig)
 		}
-		want = 2 * cap(room)
+		if want = 2 * cap(room); want > maxPooled/4 && limit == maxWide {
+			want = limit // There is memory of that size; what lies between would be garbage.
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ func (w *window) repack(c Codec, level int, dst []byte, limit int) ([]byte, erro
 	}
 	out := &bounded{limit: limit}
 	out.Write(dst)
-	p, err := openPacker(c, level, out)
+	p, err := w.takeTurn().openPacker(c, level, out)
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +54,12 @@ func (b *bounded) Write(p []byte) (int, error) {
 // Close ends what is not packed at all.
 func (*bounded) Close() error { return nil }
 
-// openPacker returns a writer that packs into out. It is not pooled: batches
-// that need it are few and large.
-func openPacker(c Codec, level int, out *bounded) (io.WriteCloser, error) {
+// packerWindow is how far zstd looks back: the library's 8 MiB and more of each
+// level would be taken by every batch, at once.
+const packerWindow = 1 << 20
+
+// openPacker returns a writer that packs into out.
+func (t *turn) openPacker(c Codec, level int, out *bounded) (io.WriteCloser, error) {
 	switch c {
 	case Gzip:
 		z, err := newGzip(level)
@@ -73,9 +76,22 @@ func openPacker(c Codec, level int, out *bounded) (io.WriteCloser, error) {
 		}
 		return z, err
 	case Zstd:
-		return zstd.NewWriter(out, zstdOptions(level)...)
+		return t.openZstdPacker(level, out)
 	}
 	return out, nil
+}
+
+func (t *turn) openZstdPacker(level int, out *bounded) (io.WriteCloser, error) {
+	z := t.zstd[zstdSpeed(level)]
+	if z == nil {
+		var err error
+		if z, err = zstd.NewWriter(nil, append(zstdOptions(level), zstd.WithWindowSize(packerWindow))...); err != nil {
+			return nil, fmt.Errorf("record: zstd: %w", err)
+		}
+		t.zstd[zstdSpeed(level)] = z
+	}
+	z.Reset(out)
+	return z, nil
 }
 
 // snappyPacker writes Java's framing.

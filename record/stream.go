@@ -21,8 +21,9 @@ type stream interface {
 }
 
 // streams are pools as [pools] is.
-var streams struct{ gzip, lz4, snappy, zstd sync.Pool }
+var streams struct{ gzip, lz4, snappy sync.Pool }
 
+// openStream knows all codecs but zstd, whose decoder belongs to a turn.
 func openStream(c Codec, src []byte) (stream, error) {
 	switch c {
 	case Gzip:
@@ -31,8 +32,6 @@ func openStream(c Codec, src []byte) (stream, error) {
 		return openSnappy(src)
 	case LZ4:
 		return openLZ4(src)
-	case Zstd:
-		return openZstd(src)
 	}
 	return nil, fmt.Errorf("%w: %d", ErrCodec, c)
 }
@@ -196,20 +195,22 @@ const zstdStreamWindow = 8 << 20
 const zstdMaxBlock = 128 << 10
 
 type zstdStream struct {
-	src source
-	z   *zstd.Decoder
+	turn *turn
+	src  source
+	z    *zstd.Decoder
 }
 
-func openZstd(src []byte) (stream, error) {
-	s, _ := streams.zstd.Get().(*zstdStream)
+func (t *turn) openZstd(src []byte) (stream, error) {
+	s := t.unzstd
 	if s == nil {
 		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(zstdStreamWindow))
 		if err != nil {
 			return nil, fmt.Errorf("%w: zstd: %w", ErrCompressed, err)
 		}
-		s = &zstdStream{z: z}
+		s = &zstdStream{turn: t, z: z}
 	}
+	t.unzstd = nil
 	s.src.b = src
 	if err := s.z.Reset(&s.src); err != nil {
 		return nil, fmt.Errorf("%w: zstd: %w", ErrCompressed, err)
@@ -228,7 +229,7 @@ func (s *zstdStream) Read(p []byte) (int, error) {
 func (s *zstdStream) release(sound bool) {
 	s.src.b = nil
 	if sound && s.z.Reset(nil) == nil {
-		streams.zstd.Put(s)
+		s.turn.unzstd = s
 	}
 }
 

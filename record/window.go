@@ -1,7 +1,6 @@
 package record
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -25,7 +24,23 @@ const (
 // nothing faster, and everybody else slower; the number also bounds the memory
 // that bombs on many connections can cost. Who holds a turn waits for nothing:
 // a slot of bigSlots comes first.
-var turns = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
+var turns = func() chan *turn {
+	n := max(2, min(maxTurns, runtime.GOMAXPROCS(0)))
+	c := make(chan *turn, n)
+	for range n {
+		c <- new(turn)
+	}
+	return c
+}()
+
+// maxTurns bounds what the coders of all turns keep: some ten megabytes each.
+const maxTurns = 8
+
+// turn has coders that are too large to be made, or pooled, for each batch.
+type turn struct {
+	unzstd *zstdStream
+	zstd   [zstd.SpeedBestCompression + 1]*zstd.Encoder
+}
 
 // window shows the unpacked records of a batch piece by piece.
 type window struct {
@@ -36,7 +51,7 @@ type window struct {
 	ended bool    // Nothing follows data.
 	total int     // Bytes unpacked so far.
 	err   error   // Why no more can be unpacked.
-	turn  bool    // Holds one of turns.
+	turn  *turn   // One of turns, if it is held.
 }
 
 var windows sync.Pool
@@ -59,7 +74,19 @@ func (w *window) open(c Codec, src []byte) {
 	if c == Zstd && w.unzstd(src) {
 		return
 	}
-	w.from, w.err = openStream(c, src)
+	if c == Zstd {
+		w.from, w.err = w.takeTurn().openZstd(src)
+	} else {
+		w.from, w.err = openStream(c, src)
+	}
+}
+
+// takeTurn waits for a turn, unless one is held.
+func (w *window) takeTurn() *turn {
+	if w.turn == nil {
+		w.turn = <-turns
+	}
+	return w.turn
 }
 
 // survive turns a panic of a third-party decompressor into an error: see
@@ -93,7 +120,9 @@ func (w *window) unzstd(src []byte) (done bool) {
 	switch {
 	case err == nil:
 		w.data, w.total, w.ended = w.whole.b, len(w.whole.b), true
-	case errors.Is(err, ErrTooBig) && limit == windowSize:
+	case limit == windowSize:
+		// Too large, or broken. The decoder does not always say which (a block
+		// that does not fit is "bigger than max block size"); the stream does.
 		w.whole.Release()
 		w.whole = nil
 		return false
@@ -111,10 +140,7 @@ func (w *window) more() bool {
 	}
 	have := len(w.data)
 	w.data = w.mem[:copy(w.mem, w.data)]
-	if !w.turn {
-		turns <- struct{}{}
-		w.turn = true
-	}
+	w.takeTurn()
 	w.fill()
 	return w.err == nil && len(w.data) > have
 }
@@ -148,8 +174,8 @@ func (w *window) release() {
 	if w.from != nil {
 		w.from.release(w.err == nil || w.err == ErrTooBig)
 	}
-	if w.turn {
-		<-turns
+	if w.turn != nil {
+		turns <- w.turn
 	}
 	*w = window{mem: w.mem}
 	windows.Put(w)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -274,4 +275,17 @@ func TestCheckWideZstd(t *testing.T) {
 	f(300_000, 0)
 	f(15<<20, 0)
 	f(17<<20, 10)
+}
+
+// A batch of a Java producer whose one record unpacks from 360 bytes to
+// 900,014: the decoder with a limit calls its blocks too large.
+func TestCheckJavaZstd(t *testing.T) {
+	b, err := os.ReadFile("testdata/java-zstd-900014.batch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := record.Check(record.Batch(b), record.CheckOptions{Name: "t-0"})
+	if err != nil || info.Count != 1 || info.Size < 900_000 {
+		t.Errorf("got %+v, %v", info, err)
+	}
 }
