@@ -230,8 +230,12 @@ func (f *fetchAnswer) lookAt(p *fetchPart, t *metadata.Topic, left int) {
 	if p.read, p.err = p.partition.Read(want); p.err != nil {
 		return
 	}
-	if f.isolation == partition.Committed && p.read.View.Size() > 0 {
-		p.aborted, p.err = p.partition.Aborted(want.From, p.read.View.End())
+	if f.isolation != partition.Committed || p.read.View.Size() == 0 {
+		return
+	}
+	if p.aborted, p.err = p.partition.Aborted(want.From, p.read.View.End()); p.err != nil {
+		p.read.View.Close() // Without the list, nobody may see the records.
+		p.read.View = commitlog.View{}
 	}
 }
 
