@@ -112,7 +112,7 @@ func (b *Buffer) resize(size int) {
 // more than most batches do. Nothing in it is state: every coder is reset
 // before it is used.
 var pools struct {
-	buffers, wide, zstd sync.Pool
+	buffers, wide, zstd, turns sync.Pool
 }
 
 // Decompress unpacks a batch's payload into at most limit bytes (0 means
@@ -214,22 +214,15 @@ func probeEnd(r io.Reader) error {
 	}
 }
 
+// unzstd unpacks at once if it can tell how much room that takes, and else, or
+// if that fails, as a stream, which also says what is wrong.
 func unzstd(buf *Buffer, src []byte, limit int) error {
-	z, _ := pools.zstd.Get().(*zstd.Decoder)
-	if z == nil {
-		var err error
-		// The capacity given to DecodeAll is the only limit; the output is the
-		// window, so a frame's declared window costs nothing.
-		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
-			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdMaxWindow))
-		if err != nil {
-			return fmt.Errorf("%w: zstd: %w", ErrCompressed, err)
-		}
-	}
-	defer pools.zstd.Put(z)
-	want := max(minBuffer, 8*len(src))
 	var h zstd.Header
-	if h.Decode(src) == nil && h.HasFCS {
+	wide := false
+	if h.Decode(src) == nil {
+		wide = !h.SingleSegment && h.WindowSize > zstdStreamWindow || h.SingleSegment && h.FrameContentSize > zstdStreamWindow
+	}
+	if h.HasFCS {
 		// The declared size is a stranger's word. No block of less than four
 		// bytes yields more than zstdMaxBlock: what claims more is no frame.
 		if h.FrameContentSize/zstdMaxBlock > uint64(len(src)/4) {
@@ -238,29 +231,63 @@ func unzstd(buf *Buffer, src []byte, limit int) error {
 		if h.FrameContentSize > uint64(limit) {
 			return fmt.Errorf("zstd: %w", ErrTooBig)
 		}
-		want = max(minBuffer, int(h.FrameContentSize))
 	}
-	for {
-		want = min(want, limit)
-		if cap(buf.b) < want {
-			buf.resize(want)
-		}
-		room := buf.b[:0:min(cap(buf.b), limit)]
-		out, err := z.DecodeAll(src, room)
-		if err == nil {
-			buf.b = out
+	room := max(minBuffer, 8*len(src), int(h.FrameContentSize))
+	if unzstdAtOnce(buf, src, min(room, limit)) {
+		return nil
+	}
+	if !wide {
+		return unzstdStream(buf, src, limit)
+	}
+	// What a stream would not read: it might refer back too far.
+	for room < limit {
+		if room *= 4; unzstdAtOnce(buf, src, min(room, limit)) {
 			return nil
 		}
-		if !errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-			return fmt.Errorf("%w: zstd: %w", ErrCompressed, err)
-		}
-		if cap(room) >= limit {
-			return fmt.Errorf("zstd: %w", ErrTooBig)
-		}
-		if want = 2 * cap(room); want > maxPooled/4 && limit == maxWide {
-			want = limit // There is memory of that size; what lies between would be garbage.
+	}
+	return unzstdStream(buf, src, limit)
+}
+
+// unzstdAtOnce reports whether the records fit the room. If not they may be
+// broken, or too large: the decoder calls some blocks broken that are too large
+// for it.
+func unzstdAtOnce(buf *Buffer, src []byte, room int) bool {
+	z, _ := pools.zstd.Get().(*zstd.Decoder)
+	if z == nil {
+		var err error
+		// The capacity given to DecodeAll is the only limit; the output is the
+		// window, so a frame's declared window costs nothing.
+		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
+			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdMaxWindow))
+		if err != nil {
+			return false
 		}
 	}
+	defer pools.zstd.Put(z)
+	if cap(buf.b) < room {
+		buf.resize(room)
+	}
+	out, err := z.DecodeAll(src, buf.b[:0:room])
+	if err == nil {
+		buf.b = out
+	}
+	return err == nil
+}
+
+func unzstdStream(buf *Buffer, src []byte, limit int) error {
+	t, _ := pools.turns.Get().(*turn)
+	if t == nil {
+		t = new(turn)
+	}
+	s, err := t.openZstd(src)
+	if err != nil {
+		return err
+	}
+	buf.b = buf.b[:0]
+	err = drain(buf, s, limit)
+	s.release(err == nil || errors.Is(err, ErrTooBig))
+	pools.turns.Put(t)
+	return err
 }
 
 // unsnap unpacks each block to where it belongs; as a stream, a large block

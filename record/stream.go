@@ -38,9 +38,17 @@ func openStream(c Codec, src []byte) (stream, error) {
 
 // source is an io.Reader over bytes; ReadByte spares gzip a buffered reader of
 // its own.
-type source struct{ b []byte }
+type source struct {
+	head []byte // Comes before b.
+	b    []byte
+}
 
 func (s *source) Read(p []byte) (int, error) {
+	if len(s.head) > 0 {
+		n := copy(p, s.head)
+		s.head = s.head[n:]
+		return n, nil
+	}
 	if len(s.b) == 0 {
 		return 0, io.EOF
 	}
@@ -187,15 +195,42 @@ const zstdMaxWindow = 128 << 20
 
 // zstdStreamWindow is the widest window that is unpacked as a stream, for which
 // the library takes the whole window at once: 8 MiB is what levels up to 19
-// use, and what RFC 8878 (3.1.1.1.2) asks of every decoder. Wider ones are
-// unpacked whole: see maxWide.
+// use, and what RFC 8878 (3.1.1.1.2) asks of every decoder. A frame that claims
+// more is read as if it claimed that much: see narrow.
 const zstdStreamWindow = 8 << 20
 
 // zstdMaxBlock is the most that one block holds (RFC 8878, 3.1.1.2.4).
 const zstdMaxBlock = 128 << 10
 
+// narrow returns the head of a frame and its rest. If the frame claims a window
+// wider than zstdStreamWindow, the head claims zstdStreamWindow. Producers
+// with levels above 19 claim up to 128 MiB for the smallest batch. What they
+// send is still read, unless it does refer back as far; then the decoder finds
+// that it cannot.
+func narrow(src []byte) (head [6]byte, headSize int, rest []byte) {
+	const (
+		single     = 1 << 5 // The content is the window, and its size follows.
+		descriptor = 13 << 3
+	)
+	var h zstd.Header
+	if h.Decode(src) != nil || h.Skippable || len(src) < len(head) {
+		return head, 0, src
+	}
+	copy(head[:], src)
+	switch {
+	case h.SingleSegment && h.FrameContentSize > zstdStreamWindow:
+		head[4], head[5] = head[4]&^single, descriptor
+		return head, len(head), src[5:]
+	case !h.SingleSegment && h.WindowSize > zstdStreamWindow:
+		head[5] = descriptor
+		return head, len(head), src[6:]
+	}
+	return head, 0, src
+}
+
 type zstdStream struct {
 	turn *turn
+	head [6]byte
 	src  source
 	z    *zstd.Decoder
 }
@@ -211,7 +246,9 @@ func (t *turn) openZstd(src []byte) (stream, error) {
 		s = &zstdStream{turn: t, z: z}
 	}
 	t.unzstd = nil
-	s.src.b = src
+	var n int
+	s.head, n, s.src.b = narrow(src)
+	s.src.head = s.head[:n]
 	if err := s.z.Reset(&s.src); err != nil {
 		return nil, fmt.Errorf("%w: zstd: %w", ErrCompressed, err)
 	}

@@ -13,9 +13,8 @@ const (
 	// windowSize is how much of a batch's unpacked records is looked at at a
 	// time. What clients send in one batch mostly fits whole.
 	windowSize = 256 << 10
-	// maxWide bounds what Check has to unpack in one piece: a snappy block, a
-	// zstd frame whose own window is wider than zstdStreamWindow. It is sixteen
-	// times what a whole batch may take by default.
+	// maxWide bounds what Check has to unpack in one piece, a snappy block. It is
+	// sixteen times what a whole batch may take by default.
 	maxWide = 16 << 20
 )
 
@@ -97,39 +96,24 @@ func (w *window) survive(c Codec) {
 	}
 }
 
-// unzstd unpacks at once what fits the window, which is faster than a stream,
-// and what cannot be streamed. It reports whether that is all.
+// unzstd unpacks at once what fits the window, which is faster than a stream.
+// It reports whether that is all.
 func (w *window) unzstd(src []byte) (done bool) {
 	var h zstd.Header
 	if h.Decode(src) != nil {
 		h = zstd.Header{} // Let the decoder say what is wrong.
 	}
-	width := h.WindowSize
-	if h.SingleSegment {
-		width = h.FrameContentSize
-	}
-	limit := windowSize
-	switch {
-	case width > zstdStreamWindow:
-		limit = maxWide
-	case h.HasFCS && h.FrameContentSize > windowSize, !h.HasFCS && len(src) > windowSize/2:
+	if h.HasFCS && h.FrameContentSize > windowSize || !h.HasFCS && len(src) > windowSize/2 {
 		return false
 	}
 	w.whole = newBuffer()
-	err := unzstd(w.whole, src, limit)
-	switch {
-	case err == nil:
+	if unzstdAtOnce(w.whole, src, windowSize) {
 		w.data, w.total, w.ended = w.whole.b, len(w.whole.b), true
-	case limit == windowSize:
-		// Too large, or broken. The decoder does not always say which (a block
-		// that does not fit is "bigger than max block size"); the stream does.
-		w.whole.Release()
-		w.whole = nil
-		return false
-	default:
-		w.err = err
+		return true
 	}
-	return true
+	w.whole.Release()
+	w.whole = nil
+	return false
 }
 
 // more moves what is left of data to the front and shows what follows. It

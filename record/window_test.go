@@ -2,6 +2,7 @@ package record_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/record"
@@ -71,6 +73,35 @@ func TestCheckUnpacksInPieces(t *testing.T) {
 	f("huge among small", 10, window, 10, 5*window+1, 10, 10, 2*window, 10)
 	for n := window - 60; n < window+20; n += 7 { // The border falls into every field.
 		f("border", n, 5, 7)
+	}
+}
+
+// Zstd that packs well is read without a size in the frame, as Java writes it,
+// whatever room was there first.
+func TestDecompressZstdOfNoSize(t *testing.T) {
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{0, 1, 60_000, 64 << 10, 70_000, 129 << 10, 900_000, 5 << 20} {
+		var packed bytes.Buffer
+		z.Reset(&packed)
+		for left := size; left > 0; left -= min(left, 1000) { // A stream does not know its size.
+			if _, err := z.Write(make([]byte, min(left, 1000))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		buf, err := record.Decompress(record.Zstd, packed.Bytes(), 0)
+		if err != nil || len(buf.Bytes()) != size {
+			t.Fatalf("%d bytes in %d: %v", size, packed.Len(), err)
+		}
+		buf.Release()
+		if _, err := record.Decompress(record.Zstd, packed.Bytes(), size-1); size > 1 && !errors.Is(err, record.ErrTooBig) {
+			t.Errorf("%d bytes, one less allowed: %v", size, err)
+		}
 	}
 }
 
@@ -247,8 +278,8 @@ func TestCheckTakesTurns(t *testing.T) {
 	all.Wait()
 }
 
-// A frame whose own window is wider than what is streamed is read all the same,
-// as producers with zstd levels above 19 write them, up to a limit.
+// A frame that claims a wider window than is kept is read all the same, as
+// producers with zstd levels above 19 write them.
 func TestCheckWideZstd(t *testing.T) {
 	f := func(size, want int) {
 		t.Helper()
@@ -274,7 +305,31 @@ func TestCheckWideZstd(t *testing.T) {
 	f(1000, 0)
 	f(300_000, 0)
 	f(15<<20, 0)
-	f(17<<20, 10)
+	f(20<<20, 0)
+	// What does refer back further than is kept is refused.
+	random := make([]byte, 9<<20)
+	for i, r := 0, rand.New(rand.NewPCG(1, 2)); i < len(random); i += 8 {
+		binary.LittleEndian.PutUint64(random[i:], r.Uint64())
+	}
+	b := record.NewBuilder(record.BuilderOptions{})
+	if err := b.Add(record.Record{Value: append(random, random[:1<<20]...)}); err != nil {
+		t.Fatal(err)
+	}
+	_, plain, err := b.Build(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, window := range []int{8 << 20, 16 << 20} {
+		z, err := zstd.NewWriter(nil, zstd.WithWindowSize(window), zstd.WithEncoderLevel(zstd.SpeedBestCompression))
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed := z.EncodeAll(plain.Payload(), nil)
+		_, err = record.Check(rewrap(plain, record.Zstd, packed), record.CheckOptions{})
+		if (err != nil) != (window > 8<<20) {
+			t.Errorf("window %d, %d bytes: %v", window, len(packed), err)
+		}
+	}
 }
 
 // A batch of a Java producer whose one record unpacks from 360 bytes to
