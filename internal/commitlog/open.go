@@ -29,6 +29,9 @@ func Open(fs vfs.FS, dir string, opts Options) (*Log, error) {
 		l.kept = opts.Start
 	}
 	if err := l.open(); err != nil {
+		for _, s := range l.mu.segments {
+			s.closeLocked() // Nobody else knows the log.
+		}
 		return nil, l.wrap("open", err)
 	}
 	return l, nil

@@ -95,7 +95,11 @@ func (q *Quorum) open(format []metadata.Record) error {
 	}
 	q.tracker = metadata.NewTracker(image)
 	q.snapshotted = image.End()
-	q.log, err = commitlog.Open(q.fs, q.dir, commitlog.Options{Start: image.End()})
+	// Recovery writes indexes: a full disk must not keep the node down.
+	err = q.opts.Dir.Spend(func() (err error) {
+		q.log, err = commitlog.Open(q.fs, q.dir, commitlog.Options{Start: image.End()})
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -336,10 +336,15 @@ func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id mo
 		r.failed(d, p, id, err)
 		return
 	}
-	x, err := partition.Open(partition.Options{
+	options := partition.Options{
 		FS: d.dir.FS(), Dir: d.dir.LogPath(p.String()), ID: p, Self: r.opts.Self,
 		Log: d.logOptions(p, found), Config: cfg, ProducerExpiry: r.opts.Config.ProducerExpiration,
 		Dirty: d.flusher.add, Grown: d.grew, Full: d.dir.Full,
+	}
+	var x *partition.Partition
+	err = d.dir.Spend(func() (err error) { // Recovery writes indexes.
+		x, err = partition.Open(options)
+		return err
 	})
 	if err != nil {
 		r.failed(d, p, id, err)
