@@ -40,7 +40,9 @@ func (s *session) apiVersions(c *call, q *wire.ApiVersionsRequest) wire.Response
 		v := wire.Extend(&r.ApiKeys)
 		v.ApiKey, v.MinVersion, v.MaxVersion = int16(op.key), op.min, op.max
 		if op.key == wire.ProduceKey {
-			v.MinVersion = 0 // See minProduce.
+			// Not understood, but librdkafka turns compression off when it is not
+			// advertised (KAFKA-18659).
+			v.MinVersion = 0
 		}
 	}
 	if c.Version >= 3 {

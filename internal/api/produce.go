@@ -16,10 +16,6 @@ import (
 // acksAll asks for an answer when the records are committed.
 const acksAll = -1
 
-// minProduce is the oldest Produce that we understand. Version 0 is advertised
-// all the same: librdkafka turns compression off when it is not (KAFKA-18659).
-const minProduce = 3
-
 // serveProduce appends batches in the order in which they came, and answers
 // when they are as safe as acks asks.
 func (s *session) serveProduce(c *call) {

@@ -593,7 +593,7 @@ func crash(seed uint64) error {
 // change proposes something and notes the answer.
 func (a *answered) change(n *node, rng *rand.Rand, made *int) {
 	name, partitions := "", 0
-	decide := creating("", 0)
+	var decide func(*metadata.Image) ([]metadata.Record, error)
 	if live := a.live(); len(live) > 0 && rng.IntN(3) == 0 {
 		name = live[rng.IntN(len(live))]
 		decide = removing(name)
