@@ -339,7 +339,7 @@ func (r *runner) describe(topic string) (*wire.MetadataResponseTopic, error) {
 // serves says why a topic does not serve yet.
 func (r *runner) serves(t *wire.MetadataResponseTopic) error {
 	if t.ErrorCode != 0 || len(t.Partitions) == 0 {
-		return fmt.Errorf("Metadata: %w, %d partitions", wire.ErrorCode(t.ErrorCode), len(t.Partitions))
+		return fmt.Errorf("answer of Metadata: %w, %d partitions", wire.ErrorCode(t.ErrorCode), len(t.Partitions))
 	}
 	req := wire.NewListOffsetsRequest()
 	req.ReplicaID = -1
