@@ -99,8 +99,10 @@ func newGzip(level int) (*gzip.Writer, error) {
 
 // lz4Levels translates Kafka's 1 to 9. Kafka takes its default, 9, as the fast
 // compressor and all others as the high compressor of that level.
-var lz4Levels = [10]lz4.CompressionLevel{1: lz4.Level1, 2: lz4.Level2, 3: lz4.Level3, 4: lz4.Level4,
-	5: lz4.Level5, 6: lz4.Level6, 7: lz4.Level7, 8: lz4.Level8, 9: lz4.Level9, 0: lz4.Fast}
+var lz4Levels = [10]lz4.CompressionLevel{
+	1: lz4.Level1, 2: lz4.Level2, 3: lz4.Level3, 4: lz4.Level4,
+	5: lz4.Level5, 6: lz4.Level6, 7: lz4.Level7, 8: lz4.Level8, 9: lz4.Level9, 0: lz4.Fast,
+}
 
 func lz4Frame(level int, dst, src []byte) ([]byte, error) {
 	level = lz4Level(level)
@@ -169,8 +171,10 @@ func zstdSpeed(level int) zstd.EncoderLevel {
 // zstdOptions writes frames as Java does: without a checksum, as the batch has
 // one.
 func zstdOptions(level int) []zstd.EOption {
-	return []zstd.EOption{zstd.WithEncoderLevel(zstdSpeed(level)), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true)}
+	return []zstd.EOption{
+		zstd.WithEncoderLevel(zstdSpeed(level)), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true),
+	}
 }
 
 func snap(dst, src []byte) []byte { return snapBlocks(append(dst, xerialHead...), src) }

@@ -26,8 +26,10 @@ func (s *search) take(timestamp int64, delta int32) {
 // type *Error.
 func (b Batch) FirstSince(ts int64, from model.Offset) (at model.Offset, timestamp int64, ok bool, err error) {
 	s := search{from: int32(min(max(0, from-b.BaseOffset()), math.MaxInt32))}
-	w := walk{base: b.BaseTimestamp(), count: b.Count(), low: math.MinInt64, high: max(ts, math.MinInt64+1) - 1,
-		maxRecord: math.MaxInt, search: &s}
+	w := walk{
+		base: b.BaseTimestamp(), count: b.Count(), low: math.MinInt64, high: max(ts, math.MinInt64+1) - 1,
+		maxRecord: math.MaxInt, search: &s,
+	}
 	if b.IsLogAppendTime() {
 		w.claimed, w.claim = true, b.MaxTimestamp()
 	}

@@ -96,8 +96,10 @@ func seedRequest(t testing.TB, api wire.API, version int16) []byte {
 		q.Topics = []wire.ListOffsetsRequestListOffsetsTopic{{Name: "t", Partitions: []wire.ListOffsetsRequestListOffsetsPartition{{Timestamp: -1, CurrentLeaderEpoch: -1}, {Timestamp: 1, CurrentLeaderEpoch: -1}}}}
 	case *wire.CreateTopicsRequest:
 		q.TimeoutMs = 1000
-		q.Topics = []wire.CreateTopicsRequestCreatableTopic{{Name: "made", NumPartitions: 1, ReplicationFactor: 1,
-			Configs: []wire.CreateTopicsRequestCreatableTopicConfig{{Name: "retention.ms", Value: new("5")}}}}
+		q.Topics = []wire.CreateTopicsRequestCreatableTopic{{
+			Name: "made", NumPartitions: 1, ReplicationFactor: 1,
+			Configs: []wire.CreateTopicsRequestCreatableTopicConfig{{Name: "retention.ms", Value: new("5")}},
+		}}
 	case *wire.DeleteTopicsRequest:
 		q.TimeoutMs = 1000
 		if q.TopicNames = []string{"made"}; version >= 6 {

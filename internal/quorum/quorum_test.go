@@ -53,14 +53,16 @@ func start(fs vfs.FS, settings ...setting) (*node, error) {
 		return nil, err
 	}
 	n := &node{dir: dir}
-	o := Options{Dir: dir, Self: 1, Now: time.Now, Log: slog.New(slog.DiscardHandler), SnapshotBytes: 1 << 20,
+	o := Options{
+		Dir: dir, Self: 1, Now: time.Now, Log: slog.New(slog.DiscardHandler), SnapshotBytes: 1 << 20,
 		Publish: func(d *metadata.Delta, i *metadata.Image) {
 			for _, id := range d.Topics {
 				if t := i.TopicByID(id); t != nil {
 					n.published = append(n.published, t.Name)
 				}
 			}
-		}}
+		},
+	}
 	for _, set := range settings {
 		set(&o)
 	}
