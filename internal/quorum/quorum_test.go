@@ -28,7 +28,7 @@ import (
 	"github.com/barnabas-log/barnabas/wire"
 )
 
-var crashSeeds = flag.Uint64("crash.seeds", 400, "worlds of TestCrash, times $BARNABAS_WORLDS")
+var crashSeeds = flag.Uint64("crash.seeds", 200, "worlds of TestCrash, times $BARNABAS_WORLDS")
 
 // node is a quorum on a disk, with what it published.
 type node struct {

@@ -667,7 +667,7 @@ func TestKilledWhileMaking(t *testing.T) {
 	w.start()
 	w.create("x", fewMade+1)
 	w.drop()
-	for seed := range uint64(20) {
+	for seed := range uint64(5) {
 		w.fs = killed.KillClone()
 		w.start()
 		mem := w.fs.(*vfs.Mem)
