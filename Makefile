@@ -10,7 +10,7 @@ PKG       ?= ./...
 REPORT     = bin/testreport
 TEST       = $(GO) test -json
 # Tests that start brokers and foreign clients: one package after the other.
-BLACK_BOX  = cd tests && $(TEST) -p 1 -timeout 20m
+BLACK_BOX  = cd tests && $(TEST) -count 1 -p 1 -timeout 20m
 FAILED     = || echo "FAIL: go test"
 
 .PHONY: help run build test test-unit test-clients check vet staticcheck fmt lint race bench bench-go bench-kafka fuzz \
