@@ -172,7 +172,7 @@ func unstream(c Codec, buf *Buffer, src []byte, limit int) error {
 	sound := false
 	defer func() { s.release(sound) }() // Also after a panic.
 	err = drain(buf, s, limit)
-	sound = err == nil || errors.Is(err, ErrTooBig)
+	sound = true
 	return err
 }
 
@@ -218,11 +218,7 @@ func probeEnd(r io.Reader) error {
 // if that fails, as a stream, which also says what is wrong.
 func unzstd(buf *Buffer, src []byte, limit int) error {
 	var h zstd.Header
-	wide := false
-	if h.Decode(src) == nil {
-		wide = !h.SingleSegment && h.WindowSize > zstdStreamWindow || h.SingleSegment && h.FrameContentSize > zstdStreamWindow
-	}
-	if h.HasFCS {
+	if h.Decode(src) == nil && h.HasFCS {
 		// The declared size is a stranger's word. No block of less than four
 		// bytes yields more than zstdMaxBlock: what claims more is no frame.
 		if h.FrameContentSize/zstdMaxBlock > uint64(len(src)/4) {
@@ -236,7 +232,7 @@ func unzstd(buf *Buffer, src []byte, limit int) error {
 	if unzstdAtOnce(buf, src, min(room, limit)) {
 		return nil
 	}
-	if !wide {
+	if zstdWindow(src) <= zstdStreamWindow {
 		return unzstdStream(buf, src, limit)
 	}
 	// What a stream would not read: it might refer back too far.
@@ -277,7 +273,7 @@ func unzstdAtOnce(buf *Buffer, src []byte, room int) bool {
 func unzstdStream(buf *Buffer, src []byte, limit int) error {
 	t, _ := pools.turns.Get().(*turn)
 	if t == nil {
-		t = new(turn)
+		t = &turn{zstdWindow: zstdStreamWindow}
 	}
 	s, err := t.openZstd(src)
 	if err != nil {
@@ -285,7 +281,7 @@ func unzstdStream(buf *Buffer, src []byte, limit int) error {
 	}
 	buf.b = buf.b[:0]
 	err = drain(buf, s, limit)
-	s.release(err == nil || errors.Is(err, ErrTooBig))
+	s.release(true)
 	pools.turns.Put(t)
 	return err
 }

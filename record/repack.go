@@ -19,7 +19,7 @@ func (w *window) repack(c Codec, level int, dst []byte, limit int) ([]byte, erro
 	}
 	out := &bounded{limit: limit}
 	out.Write(dst)
-	p, err := w.takeTurn().openPacker(c, level, out)
+	p, err := w.takeTurn(turns).openPacker(c, level, out)
 	if err != nil {
 		return nil, err
 	}

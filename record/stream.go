@@ -13,8 +13,7 @@ import (
 )
 
 // stream unpacks a payload as it is read. It comes from a pool; release gives
-// it back, or what it holds if it is not sound, that is, has failed or
-// panicked.
+// it back, or what it holds if it is not sound, that is, has panicked.
 type stream interface {
 	io.Reader
 	release(sound bool)
@@ -202,6 +201,23 @@ const zstdStreamWindow = 8 << 20
 // zstdMaxBlock is the most that one block holds (RFC 8878, 3.1.1.2.4).
 const zstdMaxBlock = 128 << 10
 
+// zstdNarrow is the window of zstd's default level, and of most content.
+const zstdNarrow = 2 << 20
+
+// zstdWindow is the window that the first frame claims; of one segment, the
+// content. Frames that follow, if any, must not claim more than the turn of the
+// first allows.
+func zstdWindow(src []byte) uint64 {
+	var h zstd.Header
+	switch {
+	case h.Decode(src) != nil:
+		return 0
+	case h.SingleSegment:
+		return h.FrameContentSize
+	}
+	return h.WindowSize
+}
+
 // narrow returns the head of a frame and its rest. If the frame claims a window
 // wider than zstdStreamWindow, the head claims zstdStreamWindow. Producers
 // with levels above 19 claim up to 128 MiB for the smallest batch. What they
@@ -239,7 +255,7 @@ func (t *turn) openZstd(src []byte) (stream, error) {
 	s := t.unzstd
 	if s == nil {
 		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(zstdStreamWindow))
+			zstd.WithDecoderMaxWindow(uint64(t.zstdWindow)))
 		if err != nil {
 			return nil, fmt.Errorf("%w: zstd: %w", ErrCompressed, err)
 		}

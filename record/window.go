@@ -23,22 +23,32 @@ const (
 // nothing faster, and everybody else slower; the number also bounds the memory
 // that bombs on many connections can cost. Who holds a turn waits for nothing:
 // a slot of bigSlots comes first.
-var turns = func() chan *turn {
-	n := max(2, min(maxTurns, runtime.GOMAXPROCS(0)))
-	c := make(chan *turn, n)
-	for range n {
-		c <- new(turn)
-	}
-	return c
-}()
+//
+// A zstd decoder keeps the whole window that a frame claims. Few need more than
+// zstdNarrow, and they have turns of their own.
+var (
+	turns     = newTurns(maxTurns, zstdNarrow)
+	wideTurns = newTurns(maxTurns/2, zstdStreamWindow)
+)
 
 // maxTurns bounds what the coders of all turns keep: some ten megabytes each.
 const maxTurns = 8
 
+func newTurns(most, zstdWindow int) chan *turn {
+	n := max(1, min(most, runtime.GOMAXPROCS(0)*most/maxTurns))
+	c := make(chan *turn, n)
+	for range n {
+		c <- &turn{home: c, zstdWindow: zstdWindow}
+	}
+	return c
+}
+
 // turn has coders that are too large to be made, or pooled, for each batch.
 type turn struct {
-	unzstd *zstdStream
-	zstd   [zstd.SpeedBestCompression + 1]*zstd.Encoder
+	home       chan *turn
+	zstdWindow int
+	unzstd     *zstdStream
+	zstd       [zstd.SpeedBestCompression + 1]*zstd.Encoder
 }
 
 // window shows the unpacked records of a batch piece by piece.
@@ -50,7 +60,9 @@ type window struct {
 	ended bool    // Nothing follows data.
 	total int     // Bytes unpacked so far.
 	err   error   // Why no more can be unpacked.
-	turn  *turn   // One of turns, if it is held.
+
+	panicked bool  // Nothing is known about from any more.
+	turn     *turn // One of turns or wideTurns, if it is held.
 }
 
 var windows sync.Pool
@@ -74,16 +86,20 @@ func (w *window) open(c Codec, src []byte) {
 		return
 	}
 	if c == Zstd {
-		w.from, w.err = w.takeTurn().openZstd(src)
+		from := turns
+		if zstdWindow(src) > zstdNarrow {
+			from = wideTurns
+		}
+		w.from, w.err = w.takeTurn(from).openZstd(src)
 	} else {
 		w.from, w.err = openStream(c, src)
 	}
 }
 
 // takeTurn waits for a turn, unless one is held.
-func (w *window) takeTurn() *turn {
+func (w *window) takeTurn(from chan *turn) *turn {
 	if w.turn == nil {
-		w.turn = <-turns
+		w.turn = <-from
 	}
 	return w.turn
 }
@@ -92,6 +108,7 @@ func (w *window) takeTurn() *turn {
 // decompress.
 func (w *window) survive(c Codec) {
 	if p := recover(); p != nil {
+		w.panicked = true
 		w.err = fmt.Errorf("%w: %s: panic: %v", ErrCompressed, c, p)
 	}
 }
@@ -124,7 +141,7 @@ func (w *window) more() bool {
 	}
 	have := len(w.data)
 	w.data = w.mem[:copy(w.mem, w.data)]
-	w.takeTurn()
+	w.takeTurn(turns)
 	w.fill()
 	return w.err == nil && len(w.data) > have
 }
@@ -151,15 +168,15 @@ func (w *window) fill() {
 	}
 }
 
-// release gives everything back. A stream that failed is not used again; that
-// of a batch which was not read to its end is.
+// release gives everything back. A stream that panicked is not used again; one
+// that failed is, or each broken batch would cost a new one.
 func (w *window) release() {
 	w.whole.Release()
 	if w.from != nil {
-		w.from.release(w.err == nil || w.err == ErrTooBig)
+		w.from.release(!w.panicked)
 	}
 	if w.turn != nil {
-		turns <- w.turn
+		w.turn.home <- w.turn
 	}
 	*w = window{mem: w.mem}
 	windows.Put(w)
