@@ -16,6 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -79,7 +81,10 @@ func (n *Node) Again() {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	args := []string{"serve", "--data-dir", n.Data, "--listen", listen, "--http", "off"}
+	args := []string{"serve", "--data-dir", n.Data, "--listen", listen}
+	if !slices.ContainsFunc(n.options, func(o string) bool { return strings.HasPrefix(o, "http.listen=") }) {
+		args = append(args, "--http", "off")
+	}
 	for _, o := range n.options {
 		args = append(args, "-o", o)
 	}
@@ -138,6 +143,14 @@ func (n *Node) startPeer() {
 		n.t.Fatal(err)
 	}
 	n.Addr = n.peer.Addr
+}
+
+// PID is the broker's process id, or 0 where Apache Kafka runs.
+func (n *Node) PID() int {
+	if n.process == nil {
+		return 0
+	}
+	return n.process.Process.Pid
 }
 
 // Stop asks the broker to end, with SIGTERM, and waits for it.
