@@ -42,8 +42,10 @@ func start(fs vfs.FS, options ...string) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Start(Options{Config: cfg, FS: fs, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-		Listen: func(string, string) (net.Listener, error) { return quiet{make(chan struct{})}, nil }})
+	return Start(Options{
+		Config: cfg, FS: fs, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Listen: func(string, string) (net.Listener, error) { return quiet{make(chan struct{})}, nil },
+	})
 }
 
 func mustStart(t *testing.T, fs vfs.FS, options ...string) *Broker {

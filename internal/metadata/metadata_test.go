@@ -207,7 +207,9 @@ func TestDelta(t *testing.T) {
 	a := Resource{ResourceTopic, "a"}
 	d, err := k.Apply(10, []Record{
 		begin(), removed(2), changed(1, 0, func(m *wire.PartitionChangeRecord) { m.Leader = 2 }), topic("c", 3), part(3, 0), part(3, 1),
-		{Message: ConfigRecord(a, "x", new("1"))}, {Message: ConfigRecord(a, "y", new("1"))}, end(),
+		{Message: ConfigRecord(a, "x", new("1"))},
+		{Message: ConfigRecord(a, "y", new("1"))},
+		end(),
 	})
 	if err != nil {
 		t.Fatal(err)

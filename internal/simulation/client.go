@@ -94,7 +94,7 @@ func (w *World) client(n *network, number int) {
 		case k == 4:
 			time.Sleep(time.Duration(w.intN(20_000)) * time.Millisecond)
 		case k == 5 && number == 0:
-			w.fill(k)
+			w.fill()
 		default:
 			u.produce(ctx, topics[w.intN(len(topics))])
 		}
@@ -103,7 +103,7 @@ func (w *World) client(n *network, number int) {
 }
 
 // fill leaves the disk next to no space, and gives it back after a while.
-func (w *World) fill(int) {
+func (w *World) fill() {
 	free, total, err := w.disk.Free("/")
 	if err != nil {
 		return
