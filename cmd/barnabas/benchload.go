@@ -145,6 +145,7 @@ func (l *load) close() {
 		ctx, cancel := l.bounded(context.Background())
 		defer cancel()
 		q := wire.NewDeleteTopicsRequest()
+		q.TimeoutMs = int32(l.timeout.Milliseconds())
 		wire.Extend(&q.Topics).Name = &l.topic
 		_, _ = l.controller(ctx, l.cluster, q)
 	}
@@ -387,6 +388,9 @@ func eachBatch(r *wire.FetchResponse, each func(partition int32, b record.Batch)
 // latency sends one record per request at a steady rate, and reads them.
 func (l *load) latency(ctx context.Context) (benchRow, error) {
 	total := int(l.rate * l.seconds)
+	if total < 10 {
+		return benchRow{}, usage("--rate and --seconds give %d records, too few to measure", total)
+	}
 	delays := make([]float64, 0, total)
 	received := make(chan error, 1)
 	go func() { received <- l.readDelays(ctx, total, &delays) }()

@@ -36,7 +36,7 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
   barnabas serve --data-dir /var/lib/barnabas --listen 0.0.0.0:9092 --advertise broker.example.com:9092
   barnabas serve --config /etc/kafka/server.properties
   barnabas serve -o num.partitions=3 -o durability=os`,
-		Args: cobra.NoArgs,
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, &f) },
 	}
 	flags := cmd.Flags()
@@ -98,7 +98,7 @@ func serve(cmd *cobra.Command, f *serveFlags) error {
 	}
 	cfg, warnings, err := config.Load(f.sources())
 	if err != nil {
-		return err
+		return &usageError{err}
 	}
 	for _, w := range warnings {
 		log.Warn(w)

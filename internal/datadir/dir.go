@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,7 +58,10 @@ func Open(fs vfs.FS, path string, want Identity, random io.Reader) (*Dir, error)
 }
 
 // makeDir makes the directory, and the names on the way to it durable: what is
-// promised in it must not hang on a name that a power cut takes.
+// promised in it must not hang on a name that a power cut takes. A directory
+// that is there may be one that an earlier start made and was killed before it
+// could sync the name, so all names are synced at each start; where that is not
+// allowed, somebody else made them.
 func makeDir(fs vfs.FS, path string) error {
 	var missing []string
 	for p := path; ; p = filepath.Dir(p) {
@@ -69,8 +73,8 @@ func makeDir(fs vfs.FS, path string) error {
 	if err := fs.MkdirAll(path); err != nil {
 		return err
 	}
-	for _, p := range missing {
-		if err := fs.SyncDir(filepath.Dir(p)); err != nil {
+	for p := path; p != filepath.Dir(p); p = filepath.Dir(p) {
+		if err := fs.SyncDir(filepath.Dir(p)); err != nil && slices.Contains(missing, p) {
 			return err
 		}
 	}

@@ -35,18 +35,16 @@ func metadataTopicID() model.TopicID { return model.TopicID{15: 1} }
 // prepareDir makes the directory of the metadata log.
 func (q *Quorum) prepareDir() error {
 	_, err := q.fs.Stat(q.path(datadir.PartitionMetaFile))
-	if err == nil {
-		return nil
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := q.fs.MkdirAll(q.dir); err != nil {
+			return err
+		}
+		err = vfs.WriteFile(q.fs, q.path(datadir.PartitionMetaFile), datadir.FormatTopicID(metadataTopicID()))
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return err
 	}
-	if err := q.fs.MkdirAll(q.dir); err != nil {
-		return err
-	}
-	if err := vfs.WriteFile(q.fs, q.path(datadir.PartitionMetaFile), datadir.FormatTopicID(metadataTopicID())); err != nil {
-		return err
-	}
+	// An earlier start may have been killed before it synced the name.
 	return q.fs.SyncDir(q.opts.Dir.Path())
 }
 
