@@ -137,7 +137,11 @@ func compare(l load, brokers []*broker) error {
 	fmt.Println(l.name)
 	var floor row
 	if l.row != "" {
-		rows, err := bench(append([]string{"raw", "--dir", *dir}, l.floor...)...)
+		args := append([]string{"raw", "--dir", *dir}, l.floor...)
+		if l.bytes > 0 {
+			args = append(args, "--bytes", fmt.Sprint(l.bytes**scale))
+		}
+		rows, err := bench(args...)
 		if err != nil {
 			return err
 		}
@@ -150,6 +154,7 @@ func compare(l load, brokers []*broker) error {
 	}
 	var first row
 	for i, b := range brokers {
+		time.Sleep(settle)
 		r, err := b.measure(l)
 		if err != nil {
 			return err
@@ -246,13 +251,23 @@ func (b *broker) stop() {
 	_ = b.process.Wait()
 }
 
+// atOnce frees the space of a topic when it is deleted. Otherwise every load
+// would be written to memory that the page cache has never used before, which
+// costs several times as much as memory that the last load has left, and the
+// floors would be measured on the latter.
+const atOnce = "log.segment.delete.delay.ms=0"
+
+// settle is how long a broker has to remove what the last load has left.
+const settle = 3 * time.Second
+
 func startOurs() (*broker, error) {
 	port, err := kafka.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	cmd := exec.Command(*binary, "serve", "--data-dir", filepath.Join(*dir, "barnabas"), "--listen", addr, "--http", "off", "--log-level", "warn")
+	cmd := exec.Command(*binary, "serve", "--data-dir", filepath.Join(*dir, "barnabas"), "--listen", addr, "--http", "off", "--log-level", "warn",
+		"-o", atOnce)
 	return start("barnabas", addr, cmd, true)
 }
 
@@ -271,7 +286,7 @@ func startKafka() (*broker, error) {
 		return nil, err
 	}
 	file := filepath.Join(home, "server.properties")
-	if err := os.WriteFile(file, []byte(kafka.Properties(home, port, port+1)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(kafka.Properties(home, port, port+1, atOnce)), 0o644); err != nil {
 		return nil, err
 	}
 	java := func(class string, args ...string) *exec.Cmd {
