@@ -303,18 +303,7 @@ func (l *load) consumeOn(ctx context.Context, number int, records, bytes *atomic
 	q, r := wire.NewFetchRequest(), wire.NewFetchResponse()
 	var out []byte
 	for idle := 0; idle < 2 && bytes.Load() < int64(l.bytes); {
-		l.fetchRequest(q, number, next)
-		if out, err = wire.AppendRequest(out[:0], wire.RequestHeader{Version: benchFetchVersion, ClientID: new("barnabas-bench")}, q); err != nil {
-			return err
-		}
-		if _, err = c.Write(out); err != nil {
-			return err
-		}
-		in, err := c.receive(wire.FetchKey, benchFetchVersion)
-		if err != nil {
-			return err
-		}
-		if err := r.ReadFrom(in, benchFetchVersion); err != nil {
+		if out, err = l.fetch(c, q, r, share{number, l.conns}, next, out); err != nil {
 			return err
 		}
 		got, err := l.count(r, next)
@@ -330,7 +319,28 @@ func (l *load) consumeOn(ctx context.Context, number int, records, bytes *atomic
 	return nil
 }
 
-func (l *load) fetchRequest(q *wire.FetchRequest, number int, next []int64) {
+// share is which partitions a connection reads: every of-th, from number on.
+type share struct{ number, of int }
+
+// fetch asks once for what follows next, and reads the answer into r. It
+// returns out, the memory of the request.
+func (l *load) fetch(c *link, q *wire.FetchRequest, r *wire.FetchResponse, of share, next []int64, out []byte) ([]byte, error) {
+	l.fetchRequest(q, of, next)
+	out, err := wire.AppendRequest(out[:0], wire.RequestHeader{Version: benchFetchVersion, ClientID: new("barnabas-bench")}, q)
+	if err != nil {
+		return out, err
+	}
+	if _, err := c.Write(out); err != nil {
+		return out, err
+	}
+	in, err := c.receive(wire.FetchKey, benchFetchVersion)
+	if err != nil {
+		return out, err
+	}
+	return out, r.ReadFrom(in, benchFetchVersion)
+}
+
+func (l *load) fetchRequest(q *wire.FetchRequest, of share, next []int64) {
 	q.Reset()
 	q.MaxWaitMs, q.MinBytes, q.MaxBytes, q.SessionEpoch = 500, 1, 16<<20, -1
 	t := wire.Extend(&q.Topics)
@@ -340,7 +350,7 @@ func (l *load) fetchRequest(q *wire.FetchRequest, number int, next []int64) {
 	turn := rand.IntN(l.partitions)
 	for i := range l.partitions {
 		p := (i + turn) % l.partitions
-		if p%l.conns != number {
+		if p%of.of != of.number {
 			continue
 		}
 		x := wire.Extend(&t.Partitions)
@@ -462,26 +472,12 @@ func (l *load) readDelays(ctx context.Context, total int, delays *[]float64) err
 	defer c.Close()
 	next := make([]int64, l.partitions)
 	q, r := wire.NewFetchRequest(), wire.NewFetchResponse()
-	conns := l.conns
-	l.conns = 1
-	defer func() { l.conns = conns }()
+	var out []byte
 	for len(*delays) < total {
-		l.fetchRequest(q, 0, next)
-		out, err := wire.AppendRequest(nil, wire.RequestHeader{Version: benchFetchVersion}, q)
-		if err != nil {
-			return err
-		}
-		if _, err := c.Write(out); err != nil {
-			return err
-		}
-		in, err := c.receive(wire.FetchKey, benchFetchVersion)
-		if err != nil {
+		if out, err = l.fetch(c, q, r, share{0, 1}, next, out); err != nil {
 			return err
 		}
 		now := time.Now().UnixNano()
-		if err := r.ReadFrom(in, benchFetchVersion); err != nil {
-			return err
-		}
 		if err := eachBatch(r, func(partition int32, b record.Batch) error {
 			next[partition] = int64(b.End())
 			for x, err := range b.Records(0) {
