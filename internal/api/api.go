@@ -51,6 +51,7 @@ type Options struct {
 	Advertised map[string]Address
 	Now        func() time.Time
 	Log        *slog.Logger
+	Loggers    Loggers // Nil: there is none to see or change.
 }
 
 // Address is a host and a port.
