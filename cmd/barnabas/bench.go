@@ -46,7 +46,8 @@ func newBenchRawCmd() *cobra.Command {
 		Short: "Measure the floors: receive, checksum, write, sync, send",
 		Example: `  barnabas bench raw --dir /var/lib/barnabas
   barnabas bench raw --batch 262144 --partitions 64
-  barnabas bench raw --fsync --batch 16384 --partitions 16`,
+  barnabas bench raw --fsync --batch 16384 --partitions 16
+  barnabas bench raw --fsync --batch 1024 --rate 10000`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return benchRaw(cmd.OutOrStdout(), &f) },
 	}
@@ -56,6 +57,8 @@ func newBenchRawCmd() *cobra.Command {
 	flags.IntVar(&f.partitions, "partitions", 1, "files written in turn")
 	flags.Float64Var(&f.bytes, "bytes", 1e9, "bytes to move in each step")
 	flags.BoolVar(&f.fsync, "fsync", false, "measure durable writes instead: one batch to each file, then a sync of all")
+	flags.Float64Var(&f.rate, "rate", 0, "measure latency instead: batches a second through a bare relay, written, and synced with --fsync")
+	flags.Float64Var(&f.seconds, "seconds", 5, "how long to measure latency")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
 }

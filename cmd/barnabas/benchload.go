@@ -411,13 +411,34 @@ func (l *load) latency(ctx context.Context) (benchRow, error) {
 	if err := <-received; err != nil {
 		return benchRow{}, err
 	}
-	delays = delays[len(delays)/10:] // The first tenth warms up.
+	return benchRow{
+		Seconds: time.Since(began).Seconds(), Records: int64(total), Bytes: int64(total * l.size), QuantileMs: quantiles(delays),
+	}, nil
+}
+
+// quantiles sorts delays, in the order in which they were seen, without the
+// first tenth, which warms up.
+func quantiles(delays []float64) map[string]float64 {
+	delays = delays[len(delays)/10:]
 	slices.Sort(delays)
 	at := func(q float64) float64 { return delays[min(len(delays)-1, int(q*float64(len(delays))))] }
-	return benchRow{
-		Seconds: time.Since(began).Seconds(), Records: int64(total), Bytes: int64(total * l.size),
-		QuantileMs: map[string]float64{"p50": at(.5), "p99": at(.99), "p99.9": at(.999)},
-	}, nil
+	return map[string]float64{"p50": at(.5), "p99": at(.99), "p99.9": at(.999)}
+}
+
+// pace calls send for each of total records when it is due, or as soon after
+// as it can.
+func pace(total int, rate float64, send func(i int, due time.Time) error) error {
+	t0 := time.Now()
+	for i := range total {
+		due := t0.Add(time.Duration(float64(i) / rate * 1e9))
+		for d := time.Until(due); d > 0; d = time.Until(due) {
+			sleepPrecisely(d)
+		}
+		if err := send(i, due); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *load) sendDue(ctx context.Context, total int) error {
@@ -432,12 +453,7 @@ func (l *load) sendDue(ctx context.Context, total int) error {
 	b := record.NewBuilder(record.BuilderOptions{})
 	q := wire.NewProduceRequest()
 	var out, batch []byte
-	t0 := time.Now()
-	for i := range total {
-		due := t0.Add(time.Duration(float64(i) / l.rate * 1e9))
-		if d := time.Until(due); d > 200*time.Microsecond {
-			time.Sleep(d)
-		}
+	err = pace(total, l.rate, func(i int, due time.Time) error {
 		binary.BigEndian.PutUint64(value, uint64(due.UnixNano()))
 		b.Reset(record.BuilderOptions{})
 		if err := b.Add(record.Record{Timestamp: due.UnixMilli(), Value: value}); err != nil {
@@ -459,9 +475,10 @@ func (l *load) sendDue(ctx context.Context, total int) error {
 			return err
 		}
 		slots <- struct{}{}
-	}
+		return nil
+	})
 	close(slots)
-	return <-done
+	return errors.Join(err, <-done)
 }
 
 func (l *load) readDelays(ctx context.Context, total int, delays *[]float64) error {

@@ -37,7 +37,10 @@ func benchRaw(out io.Writer, f *benchFlags) error {
 	defer os.RemoveAll(dir)
 	r := &raw{benchFlags: f, out: out, dir: dir, piece: bytes.Repeat([]byte("barnabas"), f.batch/8+1)[:f.batch], total: int64(f.bytes)}
 	steps := []func() error{r.receive, r.checksum, r.write, r.receiveAndWrite, r.sendfile, r.copyOut}
-	if f.fsync {
+	switch {
+	case f.rate > 0:
+		steps = []func() error{r.relay}
+	case f.fsync:
 		steps = []func() error{r.fdatasync, r.syncfs}
 	}
 	for _, step := range steps {
