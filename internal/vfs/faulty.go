@@ -12,20 +12,21 @@ type OpKind string
 
 // The operations that a hook sees.
 const (
-	OpOpen     OpKind = "open"
-	OpCreate   OpKind = "create"
-	OpRename   OpKind = "rename" // Path is the new name.
-	OpRemove   OpKind = "remove"
-	OpMkdir    OpKind = "mkdir"
-	OpReadDir  OpKind = "readdir"
-	OpStat     OpKind = "stat"
-	OpSyncDir  OpKind = "syncdir"
-	OpSyncFS   OpKind = "syncfs"
-	OpRead     OpKind = "read"
-	OpWrite    OpKind = "write"
-	OpTruncate OpKind = "truncate"
-	OpSync     OpKind = "sync"
-	OpAllocate OpKind = "allocate"
+	OpOpen       OpKind = "open"
+	OpCreate     OpKind = "create"
+	OpRename     OpKind = "rename" // Path is the new name.
+	OpSetModTime OpKind = "setmodtime"
+	OpRemove     OpKind = "remove"
+	OpMkdir      OpKind = "mkdir"
+	OpReadDir    OpKind = "readdir"
+	OpStat       OpKind = "stat"
+	OpSyncDir    OpKind = "syncdir"
+	OpSyncFS     OpKind = "syncfs"
+	OpRead       OpKind = "read"
+	OpWrite      OpKind = "write"
+	OpTruncate   OpKind = "truncate"
+	OpSync       OpKind = "sync"
+	OpAllocate   OpKind = "allocate"
 )
 
 // Op is one operation about to happen.
@@ -152,6 +153,11 @@ func (f *Faulty) Stat(name string) (Info, error) {
 		return Info{}, err
 	}
 	return f.fs.Stat(name)
+}
+
+// SetModTime implements FS.
+func (f *Faulty) SetModTime(name string, millis int64) error {
+	return f.do(OpSetModTime, name, func() error { return f.fs.SetModTime(name, millis) })
 }
 
 // SyncDir implements FS.

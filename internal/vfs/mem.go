@@ -295,6 +295,17 @@ func (m *Mem) Stat(name string) (Info, error) {
 	return Info{Name: base(name), Size: int64(len(n.data)), ModTime: n.modTime, Dir: n.isDir()}, nil
 }
 
+// SetModTime implements FS.
+func (m *Mem) SetModTime(name string, millis int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.findLocked("chtimes", name)
+	if err == nil {
+		n.modTime = millis
+	}
+	return err
+}
+
 // SyncDir implements FS.
 func (m *Mem) SyncDir(name string) error {
 	m.mu.Lock()

@@ -53,6 +53,13 @@ func TestFS(t *testing.T) {
 		}
 		ok(t, f.Truncate(10))
 		ok(t, f.Sync())
+		ok(t, v.SetModTime(name, 1_600_000_000_123))
+		if info := must(v.Stat(name))(t); info.ModTime != 1_600_000_000_123 {
+			t.Fatal(info)
+		}
+		if err := v.SetModTime(name+"?", 1); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("time of a missing file: %v", err)
+		}
 		ok(t, v.Rename(name, filepath.Join(dir, "b")))
 		ok(t, v.MkdirAll(filepath.Join(dir, "sub/deep")))
 		ok(t, v.SyncDir(dir))

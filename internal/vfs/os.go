@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,6 +71,11 @@ func (OS) Stat(name string) (Info, error) {
 	}
 	info.ModTime = modMillis(&st)
 	return info, nil
+}
+
+// SetModTime implements FS.
+func (OS) SetModTime(name string, millis int64) error {
+	return os.Chtimes(name, time.Time{}, time.UnixMilli(millis)) // The zero time leaves that of access.
 }
 
 // SyncDir implements FS.

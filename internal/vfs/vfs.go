@@ -32,6 +32,8 @@ type FS interface {
 	ReadDir(name string) ([]Info, error)
 	// Stat describes one file or directory.
 	Stat(name string) (Info, error)
+	// SetModTime sets when a file was last changed, in milliseconds since 1970.
+	SetModTime(name string, millis int64) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
 	// SyncFS makes everything on the file system that holds name durable. One
