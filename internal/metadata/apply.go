@@ -50,6 +50,10 @@ func (b *builder) apply(offset model.Offset, r Record, created model.Offset) err
 		return b.removeTopic(m)
 	case *wire.ConfigRecord:
 		b.setConfig(m)
+	case *wire.ClientQuotaRecord:
+		if !b.setQuota(m) {
+			b.carry(r)
+		}
 	case *wire.ProducerIDsRecord:
 		b.nextPID = model.ProducerID(m.NextProducerID)
 	case *wire.FeatureLevelRecord:

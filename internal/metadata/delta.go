@@ -9,6 +9,8 @@ type Delta struct {
 	Topics []model.TopicID
 	// Configs are the resources whose configuration changed.
 	Configs []Resource
+	// Quotas is whether any client quota changed.
+	Quotas bool
 }
 
 func (d *Delta) touch(id model.TopicID) {

@@ -88,12 +88,13 @@ type Image struct {
 	byName   *btree.BTreeG[*Topic]
 	byID     *btree.BTreeG[*Topic]
 	configs  *btree.BTreeG[*configs]
+	quotas   *btree.BTreeG[*Quota]
 	brokers  map[model.NodeID]*Broker
 	features map[string]int16
 	nextPID  model.ProducerID
 	count    int // Partitions of all topics.
-	// others are records of parts of Kafka that we do not act on (ACLs, quotas,
-	// SCRAM credentials of a directory taken over). They are carried on in order,
+	// others are records of parts of Kafka that we do not act on (ACLs, SCRAM
+	// credentials of a directory taken over). They are carried on in order,
 	// so that nothing is lost in a snapshot.
 	others []Record
 }
@@ -113,6 +114,7 @@ func Empty() *Image {
 		byName:   btree.NewG(degree, lessName),
 		byID:     btree.NewG(degree, lessID),
 		configs:  btree.NewG(degree, lessConfigs),
+		quotas:   btree.NewG(degree, lessQuota),
 		brokers:  map[model.NodeID]*Broker{},
 		features: map[string]int16{},
 	}
@@ -179,6 +181,6 @@ func (i *Image) NextProducerID() model.ProducerID { return i.nextPID }
 // copied by whoever changes them.
 func (i *Image) clone() *Image {
 	c := *i
-	c.byName, c.byID, c.configs = i.byName.Clone(), i.byID.Clone(), i.configs.Clone()
+	c.byName, c.byID, c.configs, c.quotas = i.byName.Clone(), i.byID.Clone(), i.configs.Clone(), i.quotas.Clone()
 	return &c
 }

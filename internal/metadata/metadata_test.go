@@ -80,6 +80,10 @@ func tell(i *Image) (out []string) {
 		say("config %v %v", c.resource, c.values)
 		return true
 	})
+	i.Quotas(func(q *Quota) bool {
+		say("quota %+v %v", q.Entity, q.Values)
+		return true
+	})
 	for _, r := range i.others {
 		say("other %T %+v", r.Message, r.Message)
 	}
@@ -234,7 +238,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 		for range 60 {
 			n := byte(1 + rng.IntN(9))
 			records := []Record{topic(fmt.Sprintf("t%d", n), n)}
-			switch t := k.Image().TopicByID(id(n)); rng.IntN(7) {
+			switch t := k.Image().TopicByID(id(n)); rng.IntN(8) {
 			case 0:
 				records = []Record{broker(int32(n))}
 			case 1:
@@ -245,6 +249,8 @@ func TestSnapshotRoundTrip(t *testing.T) {
 				records = []Record{{Message: m}}
 			case 3:
 				records = []Record{{Message: FeatureRecord(fmt.Sprintf("f%d", n), int16(rng.IntN(3)))}}
+			case 4:
+				records = []Record{anyQuota(rng)}
 			default:
 				switch {
 				case t == nil:

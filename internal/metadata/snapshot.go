@@ -36,6 +36,7 @@ func (i *Image) Snapshot() []Record {
 		}
 		return true
 	})
+	i.snapshotQuotas(add)
 	if i.nextPID > 0 {
 		ids := wire.NewProducerIDsRecord()
 		ids.BrokerID, ids.BrokerEpoch, ids.NextProducerID = -1, -1, int64(i.nextPID)
