@@ -2,13 +2,13 @@
 //
 // A script (testdata/scripts/*.txt) is a list of requests, good and bad, for one fresh broker. Kafka's answers are recorded in
 // testdata/answers and compared field by field with ours; `go test ./differential -record` starts Kafka 4.4.0 and records
-// them anew. What varies from run to run is replaced by name before anything is compared: ids, ports and times, and nothing
+// them anew (-scripts 'admin-*' plays some alone). What varies from run to run is replaced by name before anything is compared: ids, ports and times, and nothing
 // else (normalise.go); the sentences that document configs are not recorded, for each side has its own. What we do otherwise on purpose is one short list (differences.go).
 //
 // # The language
 //
 //	# a comment
-//	broker KEY=VALUE                   a property of the broker, before anything else
+//	broker KEY=VALUE                   a property of the broker, before anything else; ${dir} is the directory that data directories are in
 //	topic NAME [partitions=N] [KEY=VALUE …]
 //	                                   makes a topic and waits until it can be used; $NAME is its id
 //	await NAME                         waits until a topic can be used; $NAME is its id
@@ -17,7 +17,12 @@
 //	call API VERSIONS [OPTION …]       sends a request; the lines up to the next blank one are its fields as JSON
 //	data NAME [unclean]                begins with a copy of testdata/data/NAME, which Kafka wrote (NAME.txt says what); unclean is
 //	                                   as if Kafka had been killed
+//	settled                            waits until Kafka acts on what it has answered; we answer later
 //	restart, kill                      ends the broker, cleanly or not, and starts it again
+//	break DIR, mend DIR                ends the broker cleanly, puts a file in the place of a data directory, or the directory back, and starts it again
+//	ruin DIR                           puts a file in the place of a data directory while the broker runs
+//	moved TOPIC PARTITION DIR          waits until a partition has moved to a data directory
+//	offline TOPIC PARTITION            waits until a partition has no leader
 //	transaction NAME TOPIC PARTITION … begins a transaction; $NAME and ${NAME.epoch} are its producer
 //	stable TOPIC PARTITION OFFSET      waits for the last stable offset
 //	save NAME = PATH                   keeps a field of the last answer, as in ProducerID or Topics.0.TopicID

@@ -115,7 +115,10 @@ func unordered(message, field string) bool {
 	}
 	switch message + field {
 	case "MetadataResponseTopics", "DeleteTopicsResponseResponses", "ProduceResponseResponses", "ProduceResponseTopicProduceResponsePartitionResponses",
-		"ListOffsetsResponseTopics", "ListOffsetsResponseListOffsetsTopicResponsePartitions":
+		"ListOffsetsResponseTopics", "ListOffsetsResponseListOffsetsTopicResponsePartitions",
+		"DescribeLogDirsResponseResults", "DescribeLogDirsResponseDescribeLogDirsResultTopics", "DescribeLogDirsResponseDescribeLogDirsTopicPartitions",
+		"AlterReplicaLogDirsResponseResults", "AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResultPartitions",
+		"DeleteRecordsResponseTopics", "DeleteRecordsResponseDeleteRecordsTopicResultPartitions":
 		return true
 	}
 	return false
@@ -127,12 +130,13 @@ func sortByName(list []any) {
 	})
 }
 
-// sortKey is what an element of an unordered list is called: a config or topic by name or id, a partition by its number.
+// sortKey is what an element of an unordered list is called: a directory by its path, a config or topic by name or id, a
+// partition by its number.
 func sortKey(element any) string {
 	m := element.(map[string]any)
 	index, _ := m["Index"].(float64) // absent is zero
 	partition, _ := m["PartitionIndex"].(float64)
-	return fmt.Sprintf("%v %v %011.0f %011.0f", m["Name"], m["TopicID"], index, partition)
+	return fmt.Sprintf("%v %v %v %v %011.0f %011.0f", m["LogDir"], m["TopicName"], m["Name"], m["TopicID"], index, partition)
 }
 
 func (n *names) uuid(name string, id model.UUID) any {
@@ -159,6 +163,10 @@ func (n *names) number(name string, v int64) any {
 		if v >= 0 {
 			return "<offset>"
 		}
+	case "TotalBytes", "UsableBytes": // of the file system that the test runs on
+		if v > 0 {
+			return "<bytes>"
+		}
 	case "Port":
 		if p, ok := n.ports[int(v)]; ok {
 			return p
@@ -181,6 +189,8 @@ func (n *names) text(name, s string) any {
 	switch name {
 	case "ClusterID":
 		return n.id("cluster", s)
+	case "LogDir":
+		return strings.ReplaceAll(s, n.dir, "<dir>")
 	case "Documentation": // what a key is for is told in everyone's own words; whether it is told at all is compared
 		if s != "" {
 			return "<text>"

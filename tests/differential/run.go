@@ -33,6 +33,12 @@ type outcome struct {
 type broker interface {
 	address() string
 	again(kill bool) error
+	// spoil puts a file in the place of a data directory, mend puts the directory back; both end the broker cleanly before and
+	// start it again, unless it is to go on while its directory is spoiled.
+	spoil(dir string, running bool) error
+	mend(dir string) error
+	// settle waits until the broker acts on what it has answered.
+	settle()
 }
 
 // runner plays a script against a broker.
@@ -51,7 +57,7 @@ const patience = 15 * time.Second
 
 // play runs a script and returns its outcomes.
 func play(s *script, b broker, n *names) ([]outcome, error) {
-	r := &runner{broker: b, scope: scope{}, names: n}
+	r := &runner{broker: b, scope: scope{"dir": n.dir}, names: n}
 	defer r.hangUp()
 	for i := range s.steps {
 		st := &s.steps[i]
@@ -80,9 +86,24 @@ func (r *runner) step(s *step) error {
 		return r.transaction(s)
 	case "stable":
 		return r.stable(s)
+	case "settled":
+		r.broker.settle()
+		return nil
 	case "restart", "kill":
 		r.hangUp()
 		return r.broker.again(s.verb == "kill")
+	case "break":
+		r.hangUp()
+		return r.broker.spoil(s.args[0], false)
+	case "ruin":
+		return r.broker.spoil(s.args[0], true)
+	case "mend":
+		r.hangUp()
+		return r.broker.mend(s.args[0])
+	case "moved":
+		return r.moved(s)
+	case "offline":
+		return r.offline(s)
 	}
 	for v := s.first; v <= s.last; v++ {
 		if err := r.call(s, v); err != nil {

@@ -101,7 +101,7 @@ func parseStep(text string, line int) (step, error) {
 
 func (s *step) finish() error {
 	switch s.verb {
-	case "broker", "topic", "await", "gone", "producer", "save", "data", "transaction", "stable", "restart", "kill":
+	case "broker", "topic", "await", "gone", "producer", "save", "data", "transaction", "stable", "settled", "restart", "kill", "break", "mend", "ruin", "moved", "offline":
 		return nil
 	case "call":
 		return s.parseCall()

@@ -49,7 +49,8 @@ type server struct {
 
 func newServer(t *testing.T, s *script, kafkas bool) *server {
 	b := &server{t: t, kafka: kafkas, dir: t.TempDir(), port: freePort(t), controllerPort: freePort(t)}
-	b.properties = kafka.Properties(b.dir, b.port, b.controllerPort, s.properties...)
+	properties := strings.ReplaceAll(strings.Join(s.properties, "\n"), "${dir}", b.dir)
+	b.properties = kafka.Properties(b.dir, b.port, b.controllerPort, properties)
 	return b
 }
 
@@ -79,6 +80,14 @@ func (b *server) start() (err error) {
 
 func (b *server) address() string { return fmt.Sprintf("127.0.0.1:%d", b.port) }
 
+// settle gives Kafka's broker time to follow its controller, which answers
+// before it does. Nothing tells when that is done.
+func (b *server) settle() {
+	if b.kafka {
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
 // again ends the broker, cleanly or as kill -9 does, and starts it anew.
 func (b *server) again(kill bool) error {
 	end := b.running.Stop
@@ -86,6 +95,28 @@ func (b *server) again(kill bool) error {
 		end = b.running.Kill
 	}
 	if err := end(); err != nil {
+		return err
+	}
+	return b.start()
+}
+
+// spoil puts a file in the place of a data directory.
+func (b *server) spoil(dir string, running bool) error {
+	at := filepath.Join(b.dir, dir)
+	replace := func() error { return errors.Join(os.Rename(at, at+".kept"), os.WriteFile(at, nil, 0o644)) }
+	if running {
+		return replace()
+	}
+	if err := errors.Join(b.running.Stop(), replace()); err != nil {
+		return err
+	}
+	return b.start()
+}
+
+// mend puts the directory back.
+func (b *server) mend(dir string) error {
+	at := filepath.Join(b.dir, dir)
+	if err := errors.Join(b.running.Stop(), os.Remove(at), os.Rename(at+".kept", at)); err != nil {
 		return err
 	}
 	return b.start()

@@ -3,6 +3,7 @@ package differential
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -107,4 +108,54 @@ func (r *runner) stable(s *step) error {
 		}
 	}
 	return fmt.Errorf("%s-%s is stable up to %d, not %s", s.args[0], s.args[1], offset, s.args[2])
+}
+
+// moved waits until a partition lies in a data directory, and no copy of it is under way. A
+// directory is named as within the broker's.
+func (r *runner) moved(s *step) error {
+	if len(s.args) != 3 {
+		return errors.New("moved wants TOPIC PARTITION DIR")
+	}
+	var where []string
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		all := wire.NewDescribeLogDirsRequest()
+		all.Topics = nil
+		resp, err := ask[*wire.DescribeLogDirsResponse](r, all)
+		if err != nil {
+			return err
+		}
+		where = where[:0]
+		for _, d := range resp.Results {
+			for _, t := range d.Topics {
+				for _, p := range t.Partitions {
+					if t.Name == s.args[0] && strconv.Itoa(int(p.PartitionIndex)) == s.args[1] {
+						where = append(where, filepath.Base(d.LogDir))
+					}
+				}
+			}
+		}
+		if len(where) == 1 && where[0] == s.args[2] {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s-%s is in %v, not in %s", s.args[0], s.args[1], where, s.args[2])
+}
+
+// offline waits until Metadata tells that a partition has no leader.
+func (r *runner) offline(s *step) error {
+	if len(s.args) != 2 {
+		return errors.New("offline wants TOPIC PARTITION")
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		t, err := r.describe(s.args[0])
+		if err != nil {
+			return err
+		}
+		for _, p := range t.Partitions {
+			if strconv.Itoa(int(p.PartitionIndex)) == s.args[1] && p.LeaderID < 0 {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s-%s still has a leader", s.args[0], s.args[1])
 }
