@@ -95,7 +95,13 @@ func (d *Dir) Meta() Meta { return d.meta }
 func (d *Dir) Close() error { return d.lock.Close() }
 
 // Free is the space left and the size of the file system, in bytes.
-func (d *Dir) Free() (free, total int64, err error) { return d.fs.Free(d.path) }
+func (d *Dir) Free() (free, total int64, err error) {
+	u, err := d.Usage()
+	return u.Free, u.Total, err
+}
+
+// Usage tells how full the file system is that holds the directory.
+func (d *Dir) Usage() (vfs.Usage, error) { return d.fs.DiskUsage(d.path) }
 
 // clean is the content of Kafka's clean shutdown file.
 type clean struct {

@@ -104,17 +104,11 @@ func (w *World) client(n *network, number int) {
 
 // fill leaves the disk next to no space, and gives it back after a while.
 func (w *World) fill() {
-	free, total, err := w.disk.Free("/")
+	u, err := w.disk.DiskUsage("/")
 	if err != nil {
 		return
 	}
-	used := total - free
-	if free == total { // No limit: ask how much there is.
-		w.disk.SetCapacity(1 << 40)
-		free, total, _ = w.disk.Free("/")
-		used = total - free
-	}
-	w.disk.SetCapacity(used + int64(w.intN(10_000)))
+	w.disk.SetCapacity(u.Used + int64(w.intN(10_000)))
 	time.Sleep(time.Duration(w.intN(5000)) * time.Millisecond)
 	w.disk.SetCapacity(0)
 }

@@ -173,8 +173,13 @@ func (f *Faulty) SyncFS(name string) error {
 // Lock implements FS.
 func (f *Faulty) Lock(name string) (io.Closer, error) { return f.fs.Lock(name) }
 
-// Free implements FS.
-func (f *Faulty) Free(name string) (free, total int64, err error) { return f.fs.Free(name) }
+// DiskUsage implements FS.
+func (f *Faulty) DiskUsage(name string) (Usage, error) {
+	if err := f.hook(Op{OpStat, name}); err != nil {
+		return Usage{}, err
+	}
+	return f.fs.DiskUsage(name)
+}
 
 type faultyFile struct {
 	File

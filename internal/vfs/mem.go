@@ -376,14 +376,15 @@ func (l memLock) Close() error {
 	return nil
 }
 
-// Free implements FS. Without a capacity there is 1 TiB, all of it free.
-func (m *Mem) Free(string) (free, total int64, err error) {
+// DiskUsage implements FS. Without a capacity there is 1 TiB.
+func (m *Mem) DiskUsage(string) (Usage, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.mu.capacity == 0 {
-		return 1 << 40, 1 << 40, nil
+	size := m.mu.capacity
+	if size == 0 {
+		size = 1 << 40
 	}
-	return max(0, m.mu.capacity-m.mu.used), m.mu.capacity, nil
+	return Usage{Free: max(0, size-m.mu.used), Used: m.mu.used, Total: size}, nil
 }
 
 // CrashClone returns what a power cut at this moment may leave on the disk:

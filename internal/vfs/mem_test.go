@@ -99,8 +99,8 @@ func TestFS(t *testing.T) {
 		}
 		ok(t, l.Close())
 		must(v.Lock(filepath.Join(dir, ".lock")))(t).Close()
-		if free, total, err := v.Free(dir); free <= 0 || total < free || err != nil {
-			t.Fatal(free, total, err)
+		if u, err := v.DiskUsage(dir); u.Free <= 0 || u.Total < u.Free+u.Used || u.Percent() <= 0 || u.Percent() > 100 || err != nil {
+			t.Fatalf("%+v %v", u, err)
 		}
 	})
 }
@@ -171,12 +171,12 @@ func TestCapacity(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	ok(t, f.Truncate(40))
-	if free, _, _ := m.Free("/"); free != 60 {
-		t.Fatal(free)
+	if u := must(m.DiskUsage("/"))(t); u.Free != 60 || u.Used != 40 || u.Percent() != 40 {
+		t.Fatalf("%+v", u)
 	}
 	ok(t, m.Remove("/f"))
-	if free, _, _ := m.Free("/"); free != 100 {
-		t.Fatal(free)
+	if u := must(m.DiskUsage("/"))(t); u.Free != 100 {
+		t.Fatalf("%+v", u)
 	}
 }
 

@@ -110,13 +110,16 @@ func (OS) Lock(name string) (io.Closer, error) {
 // osLock is the open lock file.
 type osLock struct{ *os.File }
 
-// Free implements FS.
-func (OS) Free(name string) (free, total int64, err error) {
+// DiskUsage implements FS.
+func (OS) DiskUsage(name string) (Usage, error) {
 	var st unix.Statfs_t
 	if err := ignoringEINTR(func() error { return unix.Statfs(name, &st) }); err != nil {
-		return 0, 0, &os.PathError{Op: "statfs", Path: name, Err: err}
+		return Usage{}, &os.PathError{Op: "statfs", Path: name, Err: err}
 	}
-	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
+	block := int64(st.Bsize)
+	return Usage{
+		Free: int64(st.Bavail) * block, Used: (int64(st.Blocks) - int64(st.Bfree)) * block, Total: int64(st.Blocks) * block,
+	}, nil
 }
 
 // osFile keeps the descriptor beside the file because os.File.Fd costs a

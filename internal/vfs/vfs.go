@@ -45,9 +45,8 @@ type FS interface {
 	// does not wait: ErrLocked. What it returns may have a method SyncFS of its
 	// own, which then is the better one: it misses no write error.
 	Lock(name string) (io.Closer, error)
-	// Free is the space for unprivileged users on the file system that holds
-	// name, and the size of that file system, in bytes.
-	Free(name string) (free, total int64, err error)
+	// DiskUsage tells how full the file system is that holds name.
+	DiskUsage(name string) (Usage, error)
 }
 
 // File is an open file. There is no position: reads and writes say where.
@@ -68,6 +67,24 @@ type File interface {
 	// Fd is the descriptor for sendfile, valid until Close; false if there is
 	// none.
 	Fd() (uintptr, bool)
+}
+
+// Usage tells how full a file system is, in bytes.
+type Usage struct {
+	// Free is what is left for unprivileged users, Used what is taken; what is
+	// kept for the superuser is neither.
+	Free, Used int64
+	// Total is the size of the file system.
+	Total int64
+}
+
+// Percent is how much of what there is for unprivileged users is taken, as df
+// shows it, from 0 to 100.
+func (u Usage) Percent() float64 {
+	if u.Used+u.Free <= 0 {
+		return 100
+	}
+	return 100 * float64(u.Used) / float64(u.Used+u.Free)
 }
 
 // Info describes a file or directory.
