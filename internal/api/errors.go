@@ -48,6 +48,8 @@ func sentinels() []sentinel {
 		{controller.ErrUnknownTopic, wire.UnknownTopicOrPartition},
 		{controller.ErrUnknownTopicID, wire.UnknownTopicID},
 		{controller.ErrPolicy, wire.PolicyViolation},
+		{controller.ErrUnsupported, wire.UnsupportedVersion},
+		{controller.ErrThrottled, wire.ThrottlingQuotaExceeded},
 		{quorum.ErrStopped, wire.NotController},
 		{context.DeadlineExceeded, wire.RequestTimedOut},
 		{context.Canceled, wire.RequestTimedOut},

@@ -17,6 +17,8 @@ var (
 	ErrUnknownTopic       = errors.New("controller: unknown topic")
 	ErrUnknownTopicID     = errors.New("controller: unknown topic id")
 	ErrPolicy             = errors.New("controller: against a policy")
+	ErrUnsupported        = errors.New("controller: not supported")
+	ErrThrottled          = errors.New("controller: quota exceeded")
 )
 
 // Refusal is a command that is not carried out.

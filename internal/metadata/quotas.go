@@ -64,8 +64,8 @@ func QuotaSide(e *quota.Entity, entityType string) *quota.Part {
 	return nil
 }
 
-// QuotaTypes are the entity types, in the order in which we name them.
-func QuotaTypes() []string { return []string{QuotaUser, QuotaClientID, QuotaIP} }
+// QuotaTypes are the entity types, in the order in which Kafka names them.
+func QuotaTypes() []string { return []string{QuotaClientID, QuotaUser, QuotaIP} }
 
 // QuotaPart is a side of an entity as requests and records write it: null is
 // everybody.
