@@ -328,23 +328,29 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestBatchesAreBoundedAndGrouped(t *testing.T) {
-	play(t, false, func(s *stage) {
-		answers := 0
-		for i := range 1000 {
-			if err := s.Submit(0, add{fmt.Sprintf("name-%d", i), 1, nil}, func(any, error) { answers++ }); err != nil {
-				t.Fatal(err)
-			}
+	r := NewRuntime(Options{New: newSums, Now: time.Now, MaxBatch: 1 << 10})
+	log := &memory{}
+	s := newShard(r, 0, 0, log)
+	if err := s.load(); err != nil {
+		t.Fatal(err)
+	}
+	answers := 0
+	for i := range 1000 {
+		if err := s.submit(add{fmt.Sprintf("name-%d", i), 1, nil}, func(any, error) { answers++ }); err != nil {
+			t.Fatal(err)
 		}
-		synctest.Wait()
-		if n := len(s.log.mu.batches); answers != 1000 || n < 10 || n > 100 {
-			t.Fatalf("%d answers from %d batches", answers, n)
+	}
+	if err := s.turn(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(log.mu.batches); answers != 1000 || n < 10 || n > 100 {
+		t.Fatalf("%d answers from %d batches", answers, n)
+	}
+	for _, b := range log.mu.batches {
+		if len(b) > 1<<10+record.HeaderSize {
+			t.Fatalf("a batch of %d bytes", len(b))
 		}
-		for _, b := range s.log.mu.batches {
-			if len(b) > 1<<10+record.HeaderSize {
-				t.Fatalf("a batch of %d bytes", len(b))
-			}
-		}
-	})
+	}
 }
 
 func TestQueueIsBounded(t *testing.T) {
