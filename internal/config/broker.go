@@ -39,6 +39,17 @@ type Broker struct {
 	MaxConnections      int
 	MaxConnectionsPerIP int
 	PerIPOverrides      map[string]int // host → connections
+	MaxConnectionRate   int            // max.connection.creation.rate: new ones per second
+	ListenerLimits      map[string]ListenerLimits
+
+	QuotaSamples      int           // quota.window.num
+	QuotaSample       time.Duration // quota.window.size.seconds
+	MutationSamples   int           // controller.quota.window.num
+	MutationSample    time.Duration // controller.quota.window.size.seconds
+	TelemetryMaxBytes int
+	PartitionMetrics  bool   // metrics.partitions
+	LogFormat         string // text or json
+	LogLevels         string // log.level: a level, then room=level
 
 	ProducerExpiration      time.Duration
 	ProducerExpirationCheck time.Duration
@@ -53,6 +64,7 @@ type Broker struct {
 
 	HTTPListen      string // empty is off
 	HTTPListenGiven bool   // else a taken port is no error
+	HTTPPprof       bool
 
 	Topic Topic // of a topic without configs of its own
 
@@ -165,7 +177,7 @@ func validateAll(texts map[string]string) error {
 			errs = append(errs, key.Validate(texts[name]))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, validateListenerKeys(texts))...)
 }
 
 func (b *Broker) fillNumbers() {
@@ -190,6 +202,12 @@ func (b *Broker) fillNumbers() {
 	b.MaxConnections = int(b.int("max.connections"))
 	b.MaxConnectionsPerIP = int(b.int("max.connections.per.ip"))
 	b.RecoveryThreads = int(b.int("num.recovery.threads.per.data.dir"))
+	b.MaxConnectionRate = int(b.int("max.connection.creation.rate"))
+	b.QuotaSamples = int(b.int("quota.window.num"))
+	b.MutationSamples = int(b.int("controller.quota.window.num"))
+	b.TelemetryMaxBytes = int(b.int("telemetry.max.bytes"))
+	b.PartitionMetrics = b.bool("metrics.partitions")
+	b.HTTPPprof = b.bool("http.pprof")
 }
 
 func (b *Broker) fillTimes() {
@@ -202,6 +220,8 @@ func (b *Broker) fillTimes() {
 	b.StartCheckpoint = b.millis("log.flush.start.offset.checkpoint.interval.ms")
 	b.WatermarkCheckpoint = b.millis("replica.high.watermark.checkpoint.interval.ms")
 	b.LogDirFailureTimeout = b.millis("log.dir.failure.timeout.ms")
+	b.QuotaSample = time.Duration(b.int("quota.window.size.seconds")) * time.Second
+	b.MutationSample = time.Duration(b.int("controller.quota.window.size.seconds")) * time.Second
 }
 
 // checkTimes refuses what Kafka refuses at its start.
@@ -232,6 +252,9 @@ func (b *Broker) fillIdentity() error {
 	http, _ := b.value("http.listen")
 	b.HTTPListen = http.text
 	_, b.HTTPListenGiven = b.static["http.listen"]
+	format, _ := b.value("log.format")
+	levels, _ := b.value("log.level")
+	b.LogFormat, b.LogLevels = format.text, strings.Join(levels.list, ",")
 	if len(b.LogDirs) == 0 {
 		return &InvalidError{"At least one log directory must be defined via log.dirs or log.dir."}
 	}
@@ -276,6 +299,7 @@ func (b *Broker) fillListeners() error {
 	if err != nil {
 		return err
 	}
+	b.fillListenerLimits()
 	return errors.Join(b.checkListeners(protocols), b.checkAdvertised())
 }
 

@@ -182,7 +182,7 @@ func checkFlags(l layer) error {
 }
 
 func checkKnown(where, name string) error {
-	if _, ok := LookupBrokerKey(name); ok {
+	if _, ok := LookupBrokerKey(name); ok || isListenerKey(name) {
 		return nil
 	}
 	return fmt.Errorf("%w: %s: unknown key %q%s", ErrSource, where, name, didYouMean(name))
@@ -254,7 +254,7 @@ func readFile(s Sources, warnings *[]string) (layer, error) {
 	if err != nil {
 		return l, fmt.Errorf("%w: %s: %w", ErrSource, s.File, err)
 	}
-	if unknown := unknownKeys(l.values, brokerTable()); len(unknown) > 0 {
+	if unknown := withoutListenerKeys(unknownKeys(l.values, brokerTable())); len(unknown) > 0 {
 		*warnings = append(*warnings, fmt.Sprintf("%s: unknown keys are ignored: %s", s.File, strings.Join(unknown, ", ")))
 	}
 	return l, nil

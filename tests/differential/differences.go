@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/wire"
 )
 
@@ -128,7 +129,10 @@ func forgetMade(t map[string]any) {
 }
 
 func isKafkas(c map[string]any) bool {
-	return !slices.Contains([]any{"durability", "record.validation", "http.listen"}, c["Name"])
+	name, _ := c["Name"].(string)
+	broker, _ := config.LookupBrokerKey(name)
+	topic, _ := config.LookupTopicKey(name)
+	return !broker.Ours && !topic.Ours
 }
 
 // eachConfig keeps those configs of an answer that it says.
