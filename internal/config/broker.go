@@ -61,6 +61,7 @@ type Broker struct {
 	WatermarkCheckpoint  time.Duration // replica.high.watermark.checkpoint.interval.ms
 	LogDirFailureTimeout time.Duration
 	RecoveryThreads      int // per data directory
+	Disks                Disks
 
 	HTTPListen      string // empty is off
 	HTTPListenGiven bool   // else a taken port is no error
@@ -258,7 +259,7 @@ func (b *Broker) fillIdentity() error {
 	if len(b.LogDirs) == 0 {
 		return &InvalidError{"At least one log directory must be defined via log.dirs or log.dir."}
 	}
-	return nil
+	return b.fillDisks()
 }
 
 func (b *Broker) fillPerIP() error {

@@ -35,6 +35,7 @@ func TestDefaults(t *testing.T) {
 		ProducerExpiration: 24 * time.Hour, ProducerExpirationCheck: 10 * time.Minute, RetentionCheck: 5 * time.Minute,
 		FlushCheck: 1<<63 - 1, RecoveryCheckpoint: time.Minute, StartCheckpoint: time.Minute, WatermarkCheckpoint: 5 * time.Second,
 		LogDirFailureTimeout: 30 * time.Second, RecoveryThreads: 2, HTTPListen: "127.0.0.1:9644",
+		Disks: Disks{Cordoned: []string{}, MoveBytesPerSecond: 1<<63 - 1, MoveThreads: 1, Metadata: "barnabas-data"},
 		Topic: Topic{
 			Delete: true, Retention: 7 * 24 * time.Hour, RetentionBytes: -1, SegmentBytes: 1 << 30, SegmentAge: 7 * 24 * time.Hour,
 			IndexBytes: 10 << 20, IndexInterval: 4096, FileDeleteDelay: time.Minute, MaxMessageBytes: 1048588,
