@@ -267,9 +267,12 @@ func (d *disk) tell(p model.Partition) func(commitlog.Event) {
 	log := d.owner.opts.Log
 	return func(e commitlog.Event) {
 		attrs := []any{"topic", p.Topic, "partition", p.Index, "offset", e.Offset, "bytes", e.Bytes}
+		if e.Err != nil {
+			attrs = append(attrs, "err", e.Err)
+		}
 		switch e.Kind {
 		case commitlog.EventOffline, commitlog.EventMarkLost:
-			log.Error(string(e.Kind), append(attrs, "err", e.Err)...)
+			log.Error(string(e.Kind), attrs...)
 		case commitlog.EventTornTail, commitlog.EventDropped, commitlog.EventIndexRebuilt:
 			log.Warn(string(e.Kind), attrs...)
 		case commitlog.EventDeleted:

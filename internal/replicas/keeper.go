@@ -29,6 +29,7 @@ func (d *disk) keep(ctx context.Context) {
 		{every: markEvery, do: d.markGrown},
 		{every: time.Second, do: d.flushDue},
 		{every: time.Second, do: d.restore},
+		{every: markEvery, do: d.tellOffline},
 		{every: c.WatermarkCheckpoint, do: d.checkpoint},
 		{every: c.RetentionCheck, first: firstRetention, do: d.retain},
 		{every: idleAfter, do: d.idle},
@@ -87,6 +88,21 @@ func (d *disk) markGrown() error {
 		return nil
 	}
 	return errors.Join(d.mark(due, markTogether), d.writeMarks(false))
+}
+
+// tellOffline logs partitions that went offline by themselves, such as one whose
+// epoch file cannot be read. A directory that failed has been logged as one.
+func (d *disk) tellOffline() error {
+	if d.hasFailed() != nil {
+		return nil
+	}
+	d.each(func(x *replica) {
+		if err := x.Err(); err != nil && !x.told {
+			x.told = true
+			d.owner.opts.Log.Error("partition offline", "topic", x.ID.Topic, "partition", x.ID.Index, "err", err)
+		}
+	})
+	return nil
 }
 
 // eachGrown calls do for the partitions with something above their mark, and

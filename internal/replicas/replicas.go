@@ -63,6 +63,7 @@ type replica struct {
 	err  error // Set instead of Partition.
 
 	marked time.Time // The last mark; the keeper's.
+	told   bool      // That it is offline was logged; the keeper's.
 }
 
 // Open opens the replicas that the image gives to this node.
