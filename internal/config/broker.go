@@ -62,6 +62,7 @@ type Broker struct {
 	LogDirFailureTimeout time.Duration
 	RecoveryThreads      int // per data directory
 	Disks                Disks
+	Coordinators         Coordinators
 
 	HTTPListen      string // empty is off
 	HTTPListenGiven bool   // else a taken port is no error
@@ -162,6 +163,7 @@ func newBroker(static, clusterDefaults, dynamic map[string]string, memoryBytes i
 	}
 	b.fillNumbers()
 	b.fillTimes()
+	b.fillCoordinators()
 	topic, topicErr := ResolveTopic(b, nil)
 	b.Topic = topic
 	if err := errors.Join(b.fillIdentity(), b.fillListeners(), b.fillPerIP(), b.checkTimes(), topicErr); err != nil {
