@@ -47,8 +47,10 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 	if int64(len(b)) > cfg.SegmentBytes {
 		return Appended{}, fmt.Errorf("%w: %d bytes", ErrTooLargeForSegment, len(b))
 	}
+	p.home.Load().room(len(b), cfg.SegmentBytes)
 	var w woken
 	p.mu.Lock()
+	at := p.home.Load()
 	a, err := p.appendLocked(b, acksAll, now, &w)
 	var dirty, grown bool
 	if err == nil && !a.Duplicate {
@@ -58,10 +60,10 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 	p.mu.Unlock()
 	w.wake()
 	if grown {
-		p.grownFn(p)
+		at.grown(p)
 	}
 	if dirty {
-		p.dirtyFn(p)
+		at.dirty(p)
 	}
 	if cfg.LogAppendTime && !a.Duplicate {
 		a.LogAppendTime = info.MaxTimestamp
@@ -92,7 +94,7 @@ func kafkaMillis(d time.Duration) int64 {
 }
 
 func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w *woken) (Appended, error) {
-	a := Appended{Base: model.NoOffset, LogAppendTime: record.NoTimestamp, LogStart: p.log.Start(), Epoch: p.mu.replica.Epoch()}
+	a := Appended{Base: model.NoOffset, LogAppendTime: record.NoTimestamp, LogStart: p.Log().Start(), Epoch: p.mu.replica.Epoch()}
 	if err := p.usableLocked(); err != nil {
 		return a, err
 	}
@@ -107,10 +109,10 @@ func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w 
 		a.Duplicate, a.Base, a.End, a.LogAppendTime = true, verdict.BaseOffset, verdict.LastOffset+1, verdict.Timestamp
 		return a, nil
 	}
-	if p.full != nil && p.full() {
+	if p.home.Load().full() {
 		return a, ErrDiskFull
 	}
-	a.Base, a.End, err = p.log.Append(b, a.Epoch, now)
+	a.Base, a.End, err = p.Log().Append(b, a.Epoch, now)
 	if err != nil {
 		a.Base = model.NoOffset
 		return a, p.appendFailedLocked(err, w)
@@ -143,13 +145,13 @@ func (p *Partition) appendFailedLocked(err error, w *woken) error {
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	case errors.Is(err, commitlog.ErrTooLarge):
 		return ErrTooLargeForSegment
-	case p.log.Err() == nil && shortage(err):
-		return fmt.Errorf("%w: %w", ErrOffline, err)
+	case p.Log().Err() == nil && shortage(err):
+		return offline(err)
 	}
-	p.mu.failed = fmt.Errorf("%w: %w", ErrOffline, err)
-	p.mu.waiters.everybody(w)
-	return p.mu.failed
+	return p.failLocked(err, w)
 }
+
+func offline(err error) error { return fmt.Errorf("%w: %w", ErrOffline, err) }
 
 // shortage reports errors of a process that has too many files open or too
 // little memory: they say nothing about the disk.
@@ -210,6 +212,7 @@ func (p *Partition) NeedsFlush(now time.Time) bool {
 // done.
 type Syncing struct {
 	commitlog.Syncing
+	log *commitlog.Log // It began with.
 	// Gained is how many bytes were appended since the last sync began.
 	Gained int64
 	bytes  int64
@@ -217,29 +220,33 @@ type Syncing struct {
 
 // BeginSync takes what there is to sync. Appends that come later are dirty
 // again. The caller syncs, without any lock of ours, and tells Synced.
-func (p *Partition) BeginSync() (Syncing, error) {
+func (p *Partition) BeginSync() (Syncing, error) { return p.BeginSyncOf(p.Owner()) }
+
+// BeginSyncOf is BeginSync for who keeps the directory: ErrMoved if another
+// does by now, whose disk it is that has to be synced.
+func (p *Partition) BeginSyncOf(owner any) (Syncing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s, err := p.log.BeginSync()
+	if p.Owner() != owner {
+		return Syncing{}, ErrMoved
+	}
+	log := p.Log()
+	s, err := log.BeginSync()
 	if err != nil {
 		return Syncing{}, err
 	}
-	return p.beganSyncLocked(s), nil
-}
-
-func (p *Partition) beganSyncLocked(s commitlog.Syncing) Syncing {
 	gained := p.mu.appended - p.mu.syncing
 	p.mu.dirty, p.mu.unflushed, p.mu.syncing = false, 0, p.mu.appended
-	return Syncing{s, gained, p.mu.appended}
+	return Syncing{s, log, gained, p.mu.appended}, nil
 }
 
 // Synced tells the outcome of a sync that BeginSync began. An error takes the
 // partition offline: a failed sync is never retried, because the kernel may
 // have thrown the dirty pages away. A log that was closed meanwhile has ended
-// already.
+// already, and one that the partition left has a copy.
 func (p *Partition) Synced(s Syncing, err error) {
-	if err := p.log.FinishSync(s.Syncing, err); err != nil {
-		if !errors.Is(err, commitlog.ErrClosed) {
+	if err := s.log.FinishSync(s.Syncing, err); err != nil {
+		if !errors.Is(err, commitlog.ErrClosed) && s.log == p.Log() {
 			p.Fail(err)
 		}
 		return

@@ -60,19 +60,25 @@ type Options struct {
 	// Full, if not nil, is asked before each append, under the lock: records
 	// are refused while it says so, because the space left is for other things.
 	Full func() bool
+	// Room, if not nil, is told before each append, without the lock, how many
+	// bytes come and how large a segment of the topic is. It may take a moment to
+	// make room.
+	Room func(bytes int, segment int64)
+	// Failed, if not nil, is told once, without the lock, that the partition went
+	// offline and why.
+	Failed func(*Partition, error)
+	// Owner is who calls BeginSyncOf and BeginMarkOf.
+	Owner any
 }
 
 // Partition is one replica. Its methods may be called by anybody at any time.
 type Partition struct {
-	ID      model.Partition
-	name    string // Of ID, for messages.
-	self    model.NodeID
-	dirtyFn func(*Partition)
-	grownFn func(*Partition)
-	full    func() bool
-	expiry  time.Duration
-	log     *commitlog.Log
-	config  atomic.Pointer[config.Topic]
+	ID     model.Partition
+	name   string // Of ID, for messages.
+	self   model.NodeID
+	expiry time.Duration
+	home   atomic.Pointer[home] // Replaced under the lock.
+	config atomic.Pointer[config.Topic]
 	// lastAppend is the time of the last append, in nanoseconds since 1970.
 	lastAppend atomic.Int64
 
@@ -102,13 +108,7 @@ type Partition struct {
 // Open opens the directory and rebuilds what the producers wrote. The
 // partition leads nothing until Assign.
 func Open(o Options) (*Partition, error) {
-	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self, dirtyFn: o.Dirty, grownFn: o.Grown, full: o.Full, expiry: o.ProducerExpiry}
-	if p.dirtyFn == nil {
-		p.dirtyFn = func(*Partition) {}
-	}
-	if p.grownFn == nil {
-		p.grownFn = func(*Partition) {}
-	}
+	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self, expiry: o.ProducerExpiry}
 	p.config.Store(o.Config)
 	p.mu.producers = producers.New(producers.Options{})
 	o.Log.SegmentBytes, o.Log.SegmentAge = o.Config.SegmentBytes, o.Config.SegmentAge
@@ -118,7 +118,7 @@ func Open(o Options) (*Partition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("partition: open %s: %w", o.ID, err)
 	}
-	p.log = log
+	p.home.Store(newHome(&o, log))
 	if err := p.replay(); err != nil {
 		log.Close()
 		return nil, fmt.Errorf("partition: replay %s: %w", o.ID, err)
@@ -130,8 +130,8 @@ func Open(o Options) (*Partition, error) {
 // replay brings the producer state to the end of the log: from the newest
 // snapshot that recovery can vouch for, then batch by batch.
 func (p *Partition) replay() error {
-	from := p.log.Start()
-	at, snapshot, ok, err := p.log.LatestSnapshot(p.log.RecoveredFrom())
+	from := p.Log().Start()
+	at, snapshot, ok, err := p.Log().LatestSnapshot(p.Log().RecoveredFrom())
 	if err != nil {
 		return err
 	}
@@ -139,14 +139,14 @@ func (p *Partition) replay() error {
 	if ok && p.mu.producers.Load(snapshot) == nil {
 		from = at
 	}
-	if at, ok := p.log.EmptyUntil(); ok && at >= from {
+	if at, ok := p.Log().EmptyUntil(); ok && at >= from {
 		p.mu.producers = producers.New(producers.Options{})
 		from = at
 	}
-	if from >= p.log.End() {
+	if from >= p.Log().End() {
 		return nil
 	}
-	return p.log.Scan(from, func(b record.Batch) error {
+	return p.Log().Scan(from, func(b record.Batch) error {
 		return p.applyLocked(b)
 	})
 }
@@ -158,7 +158,7 @@ func (p *Partition) applyLocked(b record.Batch) error {
 	if !ok || !done.Aborted {
 		return nil
 	}
-	return p.log.AppendAborted(commitlog.AbortedTxn{
+	return p.Log().AppendAborted(commitlog.AbortedTxn{
 		ProducerID: done.ProducerID, First: done.FirstOffset, Last: done.LastOffset, LastStable: done.LastStable,
 	})
 }
@@ -169,9 +169,9 @@ func (p *Partition) Assign(a replication.Assignment) {
 	var w woken
 	p.mu.Lock()
 	was := p.mu.replica.Epoch()
-	p.mu.replica.Handle(replication.Assigned{Assignment: a, End: p.log.End(), Synced: p.log.SyncedEnd()})
+	p.mu.replica.Handle(replication.Assigned{Assignment: a, End: p.Log().End(), Synced: p.Log().SyncedEnd()})
 	to := p.mu.replica.Committed()
-	if to == p.log.End() {
+	if to == p.Log().End() {
 		p.mu.committed = p.mu.appended
 	} // Else the bytes above are gained with the next sync.
 	p.mu.producers.Committed(to)
@@ -189,7 +189,7 @@ func (p *Partition) Assign(a replication.Assignment) {
 // Configure gives the partition a new configuration.
 func (p *Partition) Configure(c *config.Topic) {
 	p.config.Store(c)
-	p.log.Tune(c.SegmentBytes, c.SegmentAge, int(c.IndexInterval), int(c.IndexBytes))
+	p.Log().Tune(c.SegmentBytes, c.SegmentAge, int(c.IndexInterval), int(c.IndexBytes))
 	var w woken
 	p.mu.Lock()
 	if p.mu.replica.Handle(replication.Durability{Fsync: c.FsyncAcks}) {
@@ -202,27 +202,11 @@ func (p *Partition) Configure(c *config.Topic) {
 // Config returns the configuration in force.
 func (p *Partition) Config() *config.Topic { return p.config.Load() }
 
-// Log returns the partition's log, for those who keep its directory: marks,
-// retention, sizes. Appending goes through the partition.
-func (p *Partition) Log() *commitlog.Log { return p.log }
-
 // Err returns why the partition is offline, or nil.
 func (p *Partition) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.failed
-}
-
-// Fail takes the partition offline: its disk can no longer be trusted.
-func (p *Partition) Fail(err error) {
-	var w woken
-	p.mu.Lock()
-	if p.mu.failed == nil {
-		p.mu.failed = fmt.Errorf("%w: %w", ErrOffline, err)
-	}
-	p.mu.waiters.everybody(&w)
-	p.mu.Unlock()
-	w.wake()
 }
 
 // Resign takes no more requests, for a clean stop. Readers who wait are told at
@@ -247,7 +231,7 @@ func (p *Partition) Retire() {
 }
 
 // Close gives back files. Resign or Retire comes first.
-func (p *Partition) Close() error { return p.log.Close() }
+func (p *Partition) Close() error { return p.Log().Close() }
 
 // Epoch returns the leader epoch that this replica knows, and who leads in it.
 func (p *Partition) Epoch() (model.Epoch, model.NodeID) {
@@ -257,10 +241,17 @@ func (p *Partition) Epoch() (model.Epoch, model.NodeID) {
 }
 
 // BeginMark begins a mark of the log as it is now: see [commitlog.Marking].
-func (p *Partition) BeginMark() (*commitlog.Marking, error) {
+func (p *Partition) BeginMark() (*commitlog.Marking, error) { return p.BeginMarkOf(p.Owner()) }
+
+// BeginMarkOf is BeginMark for who keeps the directory: ErrMoved if another
+// does by now.
+func (p *Partition) BeginMarkOf(owner any) (*commitlog.Marking, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m, err := p.log.BeginMark(p.snapshotLocked())
+	if p.Owner() != owner {
+		return nil, ErrMoved
+	}
+	m, err := p.Log().BeginMark(p.snapshotLocked())
 	if err == nil {
 		p.mu.grown, p.mu.unflushed = false, 0
 	}
@@ -284,10 +275,10 @@ func (p *Partition) Retain(now time.Time) (int, error) {
 	if err != nil || !ok {
 		return 0, err
 	}
-	n, err := p.log.Retain(now, r)
+	n, err := p.Log().Retain(now, r)
 	if n > 0 {
 		p.mu.Lock()
-		p.mu.producers.LogStart(p.log.Start())
+		p.mu.producers.LogStart(p.Log().Start())
 		p.mu.Unlock()
 	}
 	return n, err
@@ -306,7 +297,7 @@ func (p *Partition) beginRetain(now time.Time) (r commitlog.Retention, ok bool, 
 	if cfg.Delete {
 		r.Age, r.Bytes = cfg.Retention, cfg.RetentionBytes
 	}
-	return r, true, p.log.RollExpired(now, r)
+	return r, true, p.Log().RollExpired(now, r)
 }
 
 // ExpireProducers forgets producers that have been silent too long.

@@ -210,7 +210,7 @@ func TestStable(t *testing.T) {
 	var w woken
 	p.mu.Lock()
 	marker := record.EndTxnMarker(7, 0, 0, record.Commit, now.UnixMilli())
-	_, end, err := p.log.Append(marker, 1, now)
+	_, end, err := p.Log().Append(marker, 1, now)
 	if err == nil {
 		err = p.applyLocked(marker)
 	}

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/model"
@@ -49,8 +48,8 @@ func (p *Partition) State(believes model.Epoch) (State, error) {
 func (p *Partition) stateLocked() State {
 	committed := p.mu.replica.Committed()
 	return State{
-		Start: p.log.Start(), Committed: committed, Stable: p.mu.producers.Stable(committed),
-		End: p.log.End(), Epoch: p.mu.replica.Epoch(),
+		Start: p.Log().Start(), Committed: committed, Stable: p.mu.producers.Stable(committed),
+		End: p.Log().End(), Epoch: p.mu.replica.Epoch(),
 	}
 }
 
@@ -109,10 +108,10 @@ func (p *Partition) Read(w Want) (Read, error) {
 	if w.From >= limit || w.MaxBytes <= 0 && !w.AtLeast {
 		return r, nil
 	}
-	view, err := p.log.Read(w.From, limit, w.MaxBytes, w.AtLeast)
+	view, err := p.Log().Read(w.From, limit, w.MaxBytes, w.AtLeast)
 	switch {
 	case errors.Is(err, commitlog.ErrOutOfRange): // Retention came between.
-		r.State.Start = p.log.Start()
+		r.State.Start = p.Log().Start()
 		return r, ErrOutOfRange
 	case err != nil:
 		return r, p.readFailed(err)
@@ -128,7 +127,7 @@ func (p *Partition) readFailed(err error) error {
 	case errors.Is(err, commitlog.ErrClosed):
 		return ErrNotLeader
 	case shortage(err):
-		return fmt.Errorf("%w: %w", ErrOffline, err)
+		return offline(err)
 	}
 	p.Fail(err)
 	return p.Err()
@@ -136,7 +135,7 @@ func (p *Partition) readFailed(err error) error {
 
 // Aborted returns the aborted transactions that overlap [from, upTo).
 func (p *Partition) Aborted(from, upTo model.Offset) ([]commitlog.AbortedTxn, error) {
-	return p.log.Aborted(from, upTo)
+	return p.Log().Aborted(from, upTo)
 }
 
 // Acknowledged tells how an append stands: done when everything before end is
@@ -220,8 +219,8 @@ func (n *Need) isolation() Isolation {
 // its epoch when it is elected, we note it with the first record; an epoch
 // without records begins at the end all the same.
 func (p *Partition) EpochAt(o model.Offset) (model.Epoch, error) {
-	epoch, err := p.log.EpochAt(o)
-	if err == nil && (epoch == model.NoEpoch || o >= p.log.End()) {
+	epoch, err := p.Log().EpochAt(o)
+	if err == nil && (epoch == model.NoEpoch || o >= p.Log().End()) {
 		epoch, _ = p.Epoch()
 	}
 	return epoch, err
@@ -244,10 +243,10 @@ func (p *Partition) epochEnd(s State, of model.Epoch) (EpochEnd, error) {
 	case of < model.NoEpoch: // Kafka takes it for one before the first.
 		return EpochEnd{of, s.Start}, nil
 	}
-	epoch, end, err := p.log.EpochEnd(of)
+	epoch, end, err := p.Log().EpochEnd(of)
 	if err == nil && of > model.NoEpoch && of < s.Epoch && epoch == model.NoEpoch {
 		// Above all that the log holds, below what this leader would note.
-		if last, err := p.log.LastEpoch(); err == nil && last != model.NoEpoch {
+		if last, err := p.Log().LastEpoch(); err == nil && last != model.NoEpoch {
 			return EpochEnd{last, s.End}, nil
 		}
 		return EpochEnd{of, s.End}, nil

@@ -46,8 +46,9 @@ type waiters struct {
 // woken collects wakers while the lock is held. Its array is enough for the
 // usual case without a heap allocation.
 type woken struct {
-	list  []Waker
-	array [4]Waker
+	list   []Waker
+	array  [4]Waker
+	failed func() // If the partition went offline: tells of it.
 }
 
 func (w *woken) add(who Waker) {
@@ -61,6 +62,9 @@ func (w *woken) add(who Waker) {
 func (w *woken) wake() {
 	for _, who := range w.list {
 		who.Wake()
+	}
+	if w.failed != nil {
+		w.failed()
 	}
 }
 
