@@ -36,6 +36,21 @@ func TestDefaults(t *testing.T) {
 		FlushCheck: 1<<63 - 1, RecoveryCheckpoint: time.Minute, StartCheckpoint: time.Minute, WatermarkCheckpoint: 5 * time.Second,
 		LogDirFailureTimeout: 30 * time.Second, RecoveryThreads: 2, HTTPListen: "127.0.0.1:9644",
 		Disks: Disks{Cordoned: []string{}, MoveBytesPerSecond: 1<<63 - 1, MoveThreads: 1, Metadata: "barnabas-data"},
+		Coordinators: Coordinators{
+			Offsets:      StateTopic{Partitions: 50, Replication: 3, SegmentBytes: 100 << 20},
+			Transactions: StateTopic{Partitions: 50, Replication: 3, MinISR: 2, SegmentBytes: 100 << 20},
+			Groups: Groups{
+				InitialDelay: 3 * time.Second, MinSessionTimeout: 6 * time.Second, MaxSessionTimeout: 30 * time.Minute, MaxSize: 1<<31 - 1,
+				MetadataMaxBytes: 4096, OffsetsRetention: 7 * 24 * time.Hour, OffsetsCheck: 10 * time.Minute,
+				Protocols: []string{"classic", "consumer", "streams"}, Assignors: []string{"uniform", "range"}, ConsumerMaxSize: 1<<31 - 1,
+				MigrationPolicy: "bidirectional", ConsumerSession: 45 * time.Second, ConsumerHeartbeat: 5 * time.Second,
+				MinConsumerSession: 45 * time.Second, MaxConsumerSession: time.Minute, MinHeartbeat: 5 * time.Second,
+				MaxHeartbeat: 15 * time.Second, AssignmentInterval: time.Second, RegexRefresh: 10 * time.Minute,
+			},
+			Txn: Txn{
+				MaxTimeout: 15 * time.Minute, Expiration: 7 * 24 * time.Hour, AbortCheck: 10 * time.Second, ExpireCheck: time.Hour, Verify: true,
+			},
+		},
 		Topic: Topic{
 			Delete: true, Retention: 7 * 24 * time.Hour, RetentionBytes: -1, SegmentBytes: 1 << 30, SegmentAge: 7 * 24 * time.Hour,
 			IndexBytes: 10 << 20, IndexInterval: 4096, FileDeleteDelay: time.Minute, MaxMessageBytes: 1048588,
