@@ -80,6 +80,8 @@ func (n *names) value(name string, v reflect.Value) any {
 		return n.text(name, v.String())
 	case reflect.Bool:
 		return v.Bool()
+	case reflect.Uint16:
+		return n.number(name, int64(v.Uint()))
 	}
 	return n.number(name, v.Int())
 }
@@ -95,6 +97,9 @@ func (n *names) fields(v reflect.Value) any {
 		}
 		field := v.Type().Field(i).Name
 		m[field] = n.value(field, f)
+		if growing(v.Type().Name(), field) {
+			m[field] = "<grows>"
+		}
 		if unordered(v.Type().Name(), field) {
 			sortByName(m[field].([]any))
 		}
@@ -105,6 +110,19 @@ func (n *names) fields(v reflect.Value) any {
 		}
 	}
 	return m
+}
+
+// growing reports numbers of the quorum: each broker's metadata log has its own
+// length, epoch and times.
+func growing(message, field string) bool {
+	if !strings.HasPrefix(message, "DescribeQuorumResponse") {
+		return false
+	}
+	switch field {
+	case "LeaderEpoch", "HighWatermark", "LogEndOffset", "LastFetchTimestamp", "LastCaughtUpTimestamp":
+		return true
+	}
+	return false
 }
 
 // unordered reports the lists whose order Kafka leaves to a hash table, or shuffles.
@@ -118,7 +136,9 @@ func unordered(message, field string) bool {
 		"ListOffsetsResponseTopics", "ListOffsetsResponseListOffsetsTopicResponsePartitions",
 		"DescribeLogDirsResponseResults", "DescribeLogDirsResponseDescribeLogDirsResultTopics", "DescribeLogDirsResponseDescribeLogDirsTopicPartitions",
 		"AlterReplicaLogDirsResponseResults", "AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResultPartitions",
-		"DeleteRecordsResponseTopics", "DeleteRecordsResponseDeleteRecordsTopicResultPartitions":
+		"DeleteRecordsResponseTopics", "DeleteRecordsResponseDeleteRecordsTopicResultPartitions",
+		"CreatePartitionsResponseResults", "ListConfigResourcesResponseConfigResources", "UpdateFeaturesResponseResults",
+		"DescribeProducersResponsePartitionResponseActiveProducers", "ElectLeadersResponseReplicaElectionResults":
 		return true
 	}
 	return false
@@ -136,7 +156,8 @@ func sortKey(element any) string {
 	m := element.(map[string]any)
 	index, _ := m["Index"].(float64) // absent is zero
 	partition, _ := m["PartitionIndex"].(float64)
-	return fmt.Sprintf("%v %v %v %v %011.0f %011.0f", m["LogDir"], m["TopicName"], m["Name"], m["TopicID"], index, partition)
+	return fmt.Sprintf("%v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["TopicName"], m["Name"], m["TopicID"],
+		m["Topic"], m["ResourceType"], m["ResourceName"], index, partition)
 }
 
 func (n *names) uuid(name string, id model.UUID) any {
@@ -171,7 +192,7 @@ func (n *names) number(name string, v int64) any {
 		if p, ok := n.ports[int(v)]; ok {
 			return p
 		}
-	case "LogAppendTimeMs", "Timestamp", "BaseTimestamp", "MaxTimestamp":
+	case "LogAppendTimeMs", "Timestamp", "BaseTimestamp", "MaxTimestamp", "LastTimestamp":
 		if isNow(v) {
 			return "<now>"
 		}
