@@ -110,26 +110,12 @@ func refusal(code int16, message *string) error {
 	return c
 }
 
-// completeTopics offers the cluster's topics to the shell.
-func (f *clientFlags) completeTopics(cmd *cobra.Command, have []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(have) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	m := f.open()
-	defer m.Close()
-	resp, err := m.Metadata(ctx, nil, false)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, t := range resp.Topics {
-		if t.Name != nil {
-			names = append(names, *t.Name)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+// ofTopic makes cmd a command about one topic, its only argument.
+func (f *clientFlags) ofTopic(cmd *cobra.Command, run func(cmd *cobra.Command, topic string) error) *cobra.Command {
+	cmd.Args = args(cobra.ExactArgs(1))
+	cmd.ValidArgsFunction = f.completeTopics
+	cmd.RunE = func(cmd *cobra.Command, a []string) error { return run(cmd, a[0]) }
+	return cmd
 }
 
 func isTerminal(f any) bool {

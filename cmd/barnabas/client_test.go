@@ -87,12 +87,21 @@ func TestPrinters(t *testing.T) {
 	f(`{{.Partition}}/{{.Offset}}\t{{.Key}}={{.Value}} {{.Headers.h}} {{.Time.Year}}`, false, "3/7\tk=v\xff  2023")
 	f("", true, `{"topic":"letters","partition":3,"offset":7,"timestamp":1700000000000,"key":"k","value":null,"valueBase64":"dv8=",`+
 		`"headers":[{"key":"h","value":"1"},{"key":"h","value":null}]}`)
-	for _, bad := range []string{"{{.Nope", "{{"} {
+	f(`{{slice .Value 0 2 | printf "%q"}}`, false, `"v\xff"`)
+	for _, bad := range []string{"{{.Nope", "{{", "{{.Value}} {{.Nope}}", "{{range .Headers}}{{.Nope}}{{end}}{{.Offset.Nope}}"} {
 		if _, err := newPrinter(io.Discard, "letters", bad, false); !isUsage(err) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 	if _, err := newPrinter(io.Discard, "letters", "x", true); !isUsage(err) {
 		t.Errorf("both: %v", err)
+	}
+	var out bytes.Buffer
+	show, err := newPrinter(&out, "letters", "before {{slice .Value 0 99}}", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := show(r); err == nil || out.Len() > 0 {
+		t.Errorf("half a line: %q, %v", out.String(), err)
 	}
 }

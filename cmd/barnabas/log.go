@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
@@ -44,9 +45,16 @@ func newLogDumpCmd() *cobra.Command {
 			d.out, d.json = cmd.OutOrStdout(), json.NewEncoder(cmd.OutOrStdout())
 			d.json.SetEscapeHTML(false)
 			for _, p := range paths {
+				before := d.files
 				if err := d.path(p); err != nil {
 					return err
 				}
+				if d.files == before {
+					return fmt.Errorf("%s: %w", p, errNoLog)
+				}
+			}
+			if d.damaged > 0 {
+				return fmt.Errorf("damage in %s", count(d.damaged, "place"))
 			}
 			return nil
 		},
@@ -62,12 +70,19 @@ type dumper struct {
 	out             io.Writer
 	json            *json.Encoder
 	asJSON, records bool
+	files           int   // dumped so far
+	damaged         int   // places where something is wrong
+	outErr          error // why out takes nothing
 }
+
+// errNoLog says that a directory is neither a log nor holds any.
+var errNoLog = errors.New("no log: want a log directory such as letters-0, or a data directory")
 
 // line prints one thing: its fields as JSON, or as "kind name=value …".
 func (d *dumper) line(kind string, fields ...any) error {
 	if d.asJSON {
-		return d.json.Encode(object(kind, fields))
+		d.outErr = d.json.Encode(object(kind, fields))
+		return d.outErr
 	}
 	var b strings.Builder
 	b.WriteString(kind)
@@ -78,8 +93,8 @@ func (d *dumper) line(kind string, fields ...any) error {
 		}
 		fmt.Fprintf(&b, format, fields[i], fields[i+1])
 	}
-	_, err := fmt.Fprintln(d.out, b.String())
-	return err
+	_, d.outErr = fmt.Fprintln(d.out, b.String())
+	return d.outErr
 }
 
 // shownText is text of users, quoted where it might be mistaken.
@@ -136,10 +151,13 @@ func (d *dumper) file(path string) error {
 	if !d.asJSON {
 		fmt.Fprintln(d.out, "#", path)
 	}
-	if err := dump(path); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	d.files++
+	err := dump(path)
+	if err == nil || d.outErr != nil {
+		return d.outErr
 	}
-	return nil
+	d.damaged++
+	return d.line("damage", "file", path, "error", shownText(err.Error()))
 }
 
 // kind finds out by its name what a file is.
@@ -179,11 +197,12 @@ func (d *dumper) kind(name string) func(path string) error {
 
 func (d *dumper) log(path string) error {
 	return commitlog.EachBatch(d.fs, path, func(pos int64, b record.Batch) error {
+		valid := b.CRC() == b.ComputeCRC()
 		fields := []any{
 			"position", pos, "size", len(b), "baseOffset", b.BaseOffset(), "lastOffset", b.LastOffset(), "count", b.Count(),
 			"leaderEpoch", b.LeaderEpoch(), "maxTimestamp", b.MaxTimestamp(), "timestampType", timestampType(b), "codec", b.Codec().String(),
 			"producerId", b.ProducerID(), "producerEpoch", b.ProducerEpoch(), "baseSequence", b.BaseSequence(), "lastSequence", b.LastSequence(),
-			"transactional", b.IsTransactional(), "control", b.IsControl(), "crc", fmt.Sprintf("%08x", b.CRC()), "valid", b.CRC() == b.ComputeCRC(),
+			"transactional", b.IsTransactional(), "control", b.IsControl(), "crc", fmt.Sprintf("%08x", b.CRC()), "valid", valid,
 		}
 		if c, err := b.Control(); err == nil {
 			fields = append(fields, "marker", c.Type.String())
@@ -191,10 +210,13 @@ func (d *dumper) log(path string) error {
 		if b.HasDeleteHorizon() {
 			fields = append(fields, "deleteHorizon", b.BaseTimestamp())
 		}
+		if !valid {
+			d.damaged++
+		}
 		if err := d.line("batch", fields...); err != nil || !d.records {
 			return err
 		}
-		return d.batchRecords(b)
+		return d.batchRecords(b, valid)
 	})
 }
 
@@ -205,10 +227,13 @@ func timestampType(b record.Batch) string {
 	return "CreateTime"
 }
 
-func (d *dumper) batchRecords(b record.Batch) error {
+func (d *dumper) batchRecords(b record.Batch, valid bool) error {
 	for r, err := range b.Records(0) {
 		if err != nil {
-			return d.line("damage", "baseOffset", b.BaseOffset(), "error", err.Error())
+			if valid { // Else the batch has been counted.
+				d.damaged++
+			}
+			return d.line("damage", "baseOffset", b.BaseOffset(), "error", shownText(err.Error()))
 		}
 		fields := []any{"offset", r.Offset, "timestamp", r.Timestamp}
 		fields = appendBytes(fields, "key", r.Key)
@@ -407,10 +432,19 @@ func (v *verifyRun) dir(dir string) error {
 		}
 		isData = isData || info.Name == datadir.MetaFile
 	}
-	if !isData {
+	switch {
+	case !isData && !slices.ContainsFunc(infos, ofLog):
+		return fmt.Errorf("%s: %w", dir, errNoLog)
+	case !isData:
 		return v.log(dir)
 	}
 	return v.report(verified{Dir: dir, Problems: v.checkpoints(dir)})
+}
+
+// ofLog reports a file that only a log directory has.
+func ofLog(info vfs.Info) bool {
+	_, _, isSegment := commitlog.ParseFileName(info.Name)
+	return !info.Dir && (isSegment || info.Name == commitlog.EpochFile || info.Name == datadir.PartitionMetaFile)
 }
 
 // checkpoints reads the files of a data directory.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ func runLog(t *testing.T, args ...string) (string, error) {
 	var out bytes.Buffer
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(context.Background())
 	return out.String(), err
@@ -45,30 +47,73 @@ func TestLogDump(t *testing.T) {
 	}
 }
 
+// What is damaged is dumped as far as it goes, with all that comes after it, and
+// the end is an error.
+func TestLogDumpDamage(t *testing.T) {
+	dir := copyLog(t, "txn-0")
+	damage(t, dir, "00000000000000000003.log", 200)
+	out, err := runLog(t, "dump", "--records", dir)
+	if err == nil || isUsage(err) || !strings.Contains(err.Error(), "damage in 1 place") {
+		t.Errorf("a bad checksum: %v", err)
+	}
+	if strings.Count(out, "valid=false") != 1 || !strings.Contains(out, "# "+filepath.Join(dir, "partition.metadata")) {
+		t.Errorf("a bad checksum: %s", out)
+	}
+	damage(t, dir, "00000000000000000003.log", 8) // A length.
+	out, err = runLog(t, "dump", "--json", dir)
+	if err == nil || !strings.Contains(out, `"kind":"damage"`) || !strings.Contains(out, `"kind":"partition.metadata"`) {
+		t.Errorf("a bad length: %v\n%s", err, out)
+	}
+}
+
+func TestNoLog(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"dump", "verify"} {
+		if out, err := runLog(t, verb, dir); !errors.Is(err, errNoLog) || out != "" {
+			t.Errorf("%s: %v %q", verb, err, out)
+		}
+		if _, err := runLog(t, verb, filepath.Join(dir, "nothing")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s of nothing: %v", verb, err)
+		}
+	}
+}
+
+// copyLog copies a log that Kafka wrote, to be damaged.
+func copyLog(t *testing.T, name string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(kafkaLogs, name))); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// damage turns one bit of a file over.
+func damage(t *testing.T, dir, file string, at int) {
+	t.Helper()
+	name := filepath.Join(dir, file)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[at] ^= 1
+	if err := os.WriteFile(name, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLogVerify(t *testing.T) {
 	out, err := runLog(t, "verify", kafkaLogs)
 	if err != nil || !strings.HasPrefix(out, "6 logs, ") || !strings.HasSuffix(out, ": 0 problems\n") {
 		t.Fatalf("%s %v", out, err)
 	}
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(kafkaLogs, "txn-0"))); err != nil {
-		t.Fatal(err)
-	}
-	damage := func(file string, at int) {
-		t.Helper()
-		name := filepath.Join(dir, file)
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[at] ^= 1
-		if err := os.WriteFile(name, b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	damage("00000000000000000003.log", 200)
-	damage("00000000000000000027.snapshot", 20)
-	damage("partition.metadata", 3)
+	dir := copyLog(t, "txn-0")
+	damage(t, dir, "00000000000000000003.log", 200)
+	damage(t, dir, "00000000000000000027.snapshot", 20)
+	damage(t, dir, "partition.metadata", 3)
 	out, err = runLog(t, "verify", dir)
 	if err == nil || isUsage(err) || !strings.Contains(err.Error(), "3 problems in 1 directories") {
 		t.Fatalf("%s %v", out, err)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 	"text/template"
@@ -51,16 +53,32 @@ func templatePrinter(out io.Writer, topic, format string) (func(partitionRecord)
 	if err != nil {
 		return nil, usage("--format: %w", err)
 	}
+	// A wrong name shows only when the template is carried out: better here than
+	// after the first records.
+	sample := strings.Repeat("0", 1<<10) // Long enough for what cuts a piece out of a value.
+	if err := t.Execute(io.Discard, shownRecord{Topic: topic, Time: time.UnixMilli(0), Key: sample, Value: sample, Headers: map[string]string{}}); err != nil {
+		return nil, usage("--format: %w", err)
+	}
+	var line bytes.Buffer // So that none is printed in half.
 	return func(r partitionRecord) error {
-		s := shownRecord{
-			Topic: topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
-			Time: time.UnixMilli(r.Timestamp).UTC(), Key: string(r.Key), Value: string(r.Value), Headers: map[string]string{},
+		line.Reset()
+		if err := t.Execute(&line, shownOf(topic, r)); err != nil {
+			return fmt.Errorf("--format: %s-%d at %d: %w", topic, r.Partition, r.Offset, err)
 		}
-		for _, h := range r.Headers {
-			s.Headers[h.Key] = string(h.Value)
-		}
-		return t.Execute(out, s)
+		_, err := out.Write(line.Bytes())
+		return err
 	}, nil
+}
+
+func shownOf(topic string, r partitionRecord) shownRecord {
+	s := shownRecord{
+		Topic: topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
+		Time: time.UnixMilli(r.Timestamp).UTC(), Key: string(r.Key), Value: string(r.Value), Headers: map[string]string{},
+	}
+	for _, h := range r.Headers {
+		s.Headers[h.Key] = string(h.Value)
+	}
+	return s
 }
 
 // jsonRecord is one line of --json. Bytes that are not UTF-8 stand in the

@@ -36,7 +36,7 @@ type produceFlags struct {
 
 func newProduceCmd() *cobra.Command {
 	f := new(produceFlags)
-	cmd := &cobra.Command{
+	cmd := f.ofTopic(&cobra.Command{
 		Use:   "produce TOPIC",
 		Short: "Write a record for each line of input",
 		Long: `Write a record for each line of standard input, or of a file.
@@ -46,12 +46,7 @@ Unless --acks says less, the producer is idempotent: a request that is sent agai
 		Example: `  echo "hello, K." | barnabas produce letters
   barnabas produce letters --key-separator : <<< 'Olga:where is the castle?'
   barnabas produce letters --file access.log --compression zstd --header source=access.log`,
-		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: f.completeTopics,
-		RunE: func(cmd *cobra.Command, a []string) error {
-			return f.run(cmd, a[0])
-		},
-	}
+	}, f.run)
 	f.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.separator, "key-separator", "", "what stands between key and value in a line; without it records have no key")
@@ -60,6 +55,9 @@ Unless --acks says less, the producer is idempotent: a request that is sent agai
 	flags.StringVar(&f.compression, "compression", "none", "none, gzip, snappy, lz4 or zstd")
 	flags.StringVar(&f.acks, "acks", "all", "0, 1 or all: who has stored a record when it counts as written")
 	flags.StringVar(&f.file, "file", "", "read this file instead of standard input")
+	complete(cmd, "partition", f.completePartitions)
+	complete(cmd, "compression", words("none", "gzip", "snappy", "lz4", "zstd"))
+	complete(cmd, "acks", words("all\tafter the data is durable", "1\tafter the leader took it", "0\twithout an answer"))
 	return cmd
 }
 

@@ -20,7 +20,13 @@ const (
 	fetchPartitionMax = 4 << 20
 	// readPatience is how long errors that may pass are tried again in a row.
 	readPatience = 30 * time.Second
+	// gonePatience is that for a topic nobody knows: brokers that start or elect
+	// may say so for a moment, but then it was deleted.
+	gonePatience = 5 * time.Second
 )
+
+// errGone says that the topic which was being read is no more.
+var errGone = errors.New("deleted while it was read")
 
 // partitionRecord is a record and where it is from.
 type partitionRecord struct {
@@ -33,6 +39,7 @@ type partitionRecord struct {
 type reader struct {
 	m        *cluster.Map
 	topic    string
+	id       model.TopicID // zero before the first round, and with brokers that give none
 	next     map[int32]model.Offset
 	ends     map[int32]model.Offset // nil without an end
 	troubled time.Time              // since when every round failed, zero if not
@@ -121,7 +128,10 @@ func (r *reader) wait(ctx context.Context, err error) error {
 	if r.troubled.IsZero() {
 		r.troubled = time.Now()
 	}
-	if time.Since(r.troubled) > readPatience {
+	switch gone := unknownTopic(err); {
+	case gone && time.Since(r.troubled) > gonePatience:
+		return fmt.Errorf("topic %s: %w: %w", r.topic, errGone, err)
+	case time.Since(r.troubled) > readPatience:
 		return err
 	}
 	r.m.Forget(r.topic)
@@ -133,10 +143,27 @@ func (r *reader) wait(ctx context.Context, err error) error {
 	}
 }
 
+func unknownTopic(err error) bool {
+	return errors.Is(err, wire.UnknownTopicOrPartition) || errors.Is(err, wire.UnknownTopicID)
+}
+
+// same makes sure that the topic is still the one that was there at first:
+// another one of its name has other offsets.
+func (r *reader) same(t cluster.Topic) error {
+	if r.id != (model.TopicID{}) && t.ID != r.id {
+		return fmt.Errorf("topic %s: %w, and another was made under its name", r.topic, errGone)
+	}
+	r.id = t.ID
+	return nil
+}
+
 // ask sends one fetch to each leader and waits for all answers.
 func (r *reader) ask(ctx context.Context) ([]answer, error) {
 	t, err := r.m.Topic(ctx, r.topic)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.same(t); err != nil {
 		return nil, err
 	}
 	requests := make(map[cluster.Broker]*wire.FetchRequest)
@@ -199,8 +226,12 @@ func fetch(ctx context.Context, b cluster.Broker, req *wire.FetchRequest) answer
 // take walks the batches of one partition's answer.
 func (r *reader) take(p *wire.FetchResponsePartitionData, each func(partitionRecord) error) (n int, err error) {
 	index := p.PartitionIndex
-	if err := refusal(p.ErrorCode, nil); err != nil {
-		return 0, fmt.Errorf("fetch %s-%d at %d: %w", r.topic, index, r.next[index], err)
+	switch code := wire.ErrorCode(p.ErrorCode); code {
+	case wire.None:
+	case wire.OffsetOutOfRange:
+		return 0, fmt.Errorf("fetch %s-%d at %d: %w: no such record any more: retention took it, or the topic was trimmed", r.topic, index, r.next[index], code)
+	default:
+		return 0, fmt.Errorf("fetch %s-%d at %d: %w", r.topic, index, r.next[index], refusal(p.ErrorCode, nil))
 	}
 	for rest := p.Records; ; {
 		var b record.Batch

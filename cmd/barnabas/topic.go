@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -164,16 +164,13 @@ func (f *clientFlags) listTopics(ctx context.Context, out io.Writer, internal bo
 }
 
 func newTopicDescribeCmd(f *clientFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:               "describe NAME",
-		Short:             "Show a topic's partitions and the settings made for it",
-		Example:           "  barnabas topic describe letters\n  barnabas topic describe letters --json",
-		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: f.completeTopics,
-		RunE: func(cmd *cobra.Command, a []string) error {
-			return f.describeTopic(cmd.Context(), cmd.OutOrStdout(), a[0])
-		},
-	}
+	return f.ofTopic(&cobra.Command{
+		Use:     "describe NAME",
+		Short:   "Show a topic's partitions and the settings made for it",
+		Example: "  barnabas topic describe letters\n  barnabas topic describe letters --json",
+	}, func(cmd *cobra.Command, name string) error {
+		return f.describeTopic(cmd.Context(), cmd.OutOrStdout(), name)
+	})
 }
 
 // topicDescription is what describe prints.
@@ -209,18 +206,13 @@ func (f *clientFlags) describeTopic(ctx context.Context, out io.Writer, name str
 	if d.Configs, err = topicConfigs(ctx, m, name); err != nil {
 		return err
 	}
-	indexes := indexesOf(t)
-	starts, startErr := offsetsAt(ctx, m, name, indexes, timeEarliest)
-	ends, endErr := offsetsAt(ctx, m, name, indexes, timeLatest)
 	for _, p := range t.Partitions {
-		l := partitionLine{
-			Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync,
-			Start: model.NoOffset, End: model.NoOffset,
-		}
-		if err := errors.Join(startErr, endErr); err != nil {
+		l := partitionLine{Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync}
+		var startErr, endErr error
+		l.Start, startErr = offsetAt(ctx, m, name, p.Index, timeEarliest)
+		l.End, endErr = offsetAt(ctx, m, name, p.Index, timeLatest)
+		if err := cmp.Or(startErr, endErr); err != nil {
 			l.Err = err.Error()
-		} else {
-			l.Start, l.End = starts[p.Index], ends[p.Index]
 		}
 		d.Partitions = append(d.Partitions, l)
 	}
@@ -246,7 +238,15 @@ func (d *topicDescription) print(out io.Writer) error {
 	for _, p := range d.Partitions {
 		fmt.Fprintf(w, "%d\t%d\t%d\t%v\t%v\t%d\t%d\n", p.Partition, p.Leader, p.Epoch, p.Replicas, p.InSync, p.Start, p.End)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, p := range d.Partitions {
+		if p.Err != "" {
+			fmt.Fprintf(out, "partition %d: %s\n", p.Partition, p.Err)
+		}
+	}
+	return nil
 }
 
 // Values of DescribeConfigs.
