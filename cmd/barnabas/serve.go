@@ -21,6 +21,7 @@ import (
 // serveFlags are the flags of serve, as given.
 type serveFlags struct {
 	dataDir, listen, advertise, file, http, nodeID, logLevel, logFormat string
+	pprof                                                               bool
 	options                                                             []string
 }
 
@@ -47,8 +48,9 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
 	flags.StringVar(&f.file, "config", "", "file with settings: Kafka's server.properties, or YAML")
 	flags.StringVar(&f.http, "http", "", "HOST:PORT for /metrics, /live and /ready, or 'off' (http.listen; default 127.0.0.1:9644)")
 	flags.StringArrayVarP(&f.options, "option", "o", nil, "a setting, key=value; may be repeated")
-	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	flags.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ beside the metrics (http.pprof)")
+	flags.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error, and after commas room=level (log.level; default info)")
+	flags.StringVar(&f.logFormat, "log-format", "", "text or json (log.format; default text)")
 	return cmd
 }
 
@@ -61,8 +63,13 @@ func (f *serveFlags) sources() config.Sources {
 	if f.dataDir != "" {
 		s.Flags["log.dirs"] = f.dataDir
 	}
-	if f.nodeID != "" {
-		s.Flags["node.id"] = f.nodeID
+	for key, value := range map[string]string{"node.id": f.nodeID, "log.level": f.logLevel, "log.format": f.logFormat} {
+		if value != "" {
+			s.Flags[key] = value
+		}
+	}
+	if f.pprof {
+		s.Flags["http.pprof"] = "true"
 	}
 	switch f.http {
 	case "":
@@ -74,29 +81,25 @@ func (f *serveFlags) sources() config.Sources {
 	return s
 }
 
-func (f *serveFlags) logger(w io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return nil, usage("--log-level: %w", err)
+// logHandler writes in the form that is configured. Levels are the broker's
+// affair.
+func logHandler(w io.Writer, cfg *config.Broker) slog.Handler {
+	o := &slog.HandlerOptions{Level: broker.LowestLevel}
+	if cfg.LogFormat == "json" {
+		return slog.NewJSONHandler(w, o)
 	}
-	o := &slog.HandlerOptions{Level: level}
-	switch f.logFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
-	}
-	return nil, usage("--log-format: want text or json, not %q", f.logFormat)
+	return slog.NewTextHandler(w, o)
 }
 
 // serve runs a broker until it is told to stop.
 func serve(cmd *cobra.Command, f *serveFlags) error {
 	began := time.Now()
-	log, err := f.logger(cmd.ErrOrStderr())
-	if err != nil {
-		return err
-	}
 	cfg, warnings, err := config.Load(f.sources())
+	if err != nil {
+		return &usageError{err}
+	}
+	handler := logHandler(cmd.ErrOrStderr(), cfg)
+	log, err := broker.RootLogger(handler, cfg.LogLevels)
 	if err != nil {
 		return &usageError{err}
 	}
@@ -107,7 +110,7 @@ func serve(cmd *cobra.Command, f *serveFlags) error {
 	log.Info("configuration", "settings", settings(cfg))
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	b, err := broker.Start(broker.Options{Config: cfg, FS: vfs.OS{}, Log: log, Now: time.Now})
+	b, err := broker.Start(broker.Options{Config: cfg, FS: vfs.OS{}, Log: slog.New(handler), Now: time.Now})
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,8 @@ type Broker struct {
 	http     *http.Server
 	httpAddr net.Addr
 	budget   *listener.Budget
+	logging  *logging
+	limits   atomic.Pointer[limits] // Nil until the image is known.
 
 	epoch   int64 // Broker epoch.
 	ready   atomic.Bool
@@ -77,7 +79,11 @@ func Start(o Options) (*Broker, error) {
 	if o.Listen == nil {
 		o.Listen = net.Listen
 	}
-	b := &Broker{opts: o, config: o.Config, fatal: make(chan error, 1)}
+	logging, err := newLogging(o.Log.Handler(), o.Config.LogLevels)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	b := &Broker{opts: o, config: o.Config, logging: logging, fatal: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	if err := b.start(ctx); err != nil {
@@ -103,7 +109,7 @@ func (b *Broker) start(ctx context.Context) error {
 		return err
 	}
 	r, err := replicas.Open(replicas.Options{
-		Self: b.self(), Dirs: b.dirs, Incomplete: len(b.dirs) < len(b.config.LogDirs), Config: b.config, Now: b.opts.Now, Log: b.opts.Log, Random: rand.Reader,
+		Self: b.self(), Dirs: b.dirs, Incomplete: len(b.dirs) < len(b.config.LogDirs), Config: b.config, Now: b.opts.Now, Log: b.log("replicas"), Random: rand.Reader,
 	}, b.quorum.Image())
 	if err != nil {
 		return err
@@ -132,7 +138,7 @@ func (b *Broker) openDirs() error {
 			return fmt.Errorf("data directory %s is in use by another broker: %w", abs, err)
 		}
 		if err != nil && i > 0 && !errors.Is(err, datadir.ErrIdentity) {
-			b.opts.Log.Error("data directory not usable, its partitions are offline", "dir", abs, "err", err)
+			b.log("broker").Error("data directory not usable, its partitions are offline", "dir", abs, "err", err)
 			continue
 		}
 		if err != nil {
@@ -156,7 +162,7 @@ func (b *Broker) NodeID() model.NodeID { return b.self() }
 
 func (b *Broker) openQuorum(ctx context.Context) error {
 	q, err := quorum.Open(quorum.Options{
-		Dir: b.dirs[0], Self: b.self(), Now: b.opts.Now, Log: b.opts.Log,
+		Dir: b.dirs[0], Self: b.self(), Now: b.opts.Now, Log: b.log("quorum"),
 		Publish: b.publish, SnapshotBytes: snapshotBytes,
 	}, controller.Format())
 	if err != nil {
@@ -179,11 +185,14 @@ func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
 	if r := b.replicas.Load(); r != nil {
 		r.Publish(d, i)
 	}
+	if l := b.limits.Load(); l != nil && (d.Quotas || len(d.Configs) > 0) {
+		l.set(i)
+	}
 }
 
 // fail reports what ends the process: a metadata log that cannot be trusted.
 func (b *Broker) fail(err error) {
-	b.opts.Log.Error("broker cannot go on", "err", err)
+	b.log("broker").Error("broker cannot go on", "err", err)
 	select {
 	case b.fatal <- err:
 	default:
@@ -257,17 +266,21 @@ func (b *Broker) serve(ctx context.Context, listeners []open) {
 	b.api = api.New(api.Options{
 		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: doors{b.replicas.Load()},
 		Rules:      controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Random: rand.Reader},
-		Advertised: b.advertised(listeners), Now: b.opts.Now, Log: b.opts.Log,
+		Advertised: b.advertised(listeners), Now: b.opts.Now, Log: b.log("api"),
 	})
 	b.budget = listener.NewBudget(b.config.InFlightBytes)
+	limits := newLimits(ctx, b, b.quorum.Image())
+	b.limits.Store(limits)
+	limits.set(b.quorum.Image())
 	for _, l := range listeners {
 		s := listener.NewServer(listener.Options{
 			Budget: b.budget, MaxFrame: int(b.config.RequestMaxBytes), Idle: b.config.ConnectionsMaxIdle,
-			MaxConns: b.config.MaxConnections, MaxConnsPerIP: b.config.MaxConnectionsPerIP,
+			Name: l.Name, Gate: limits.gate,
 			SendBuffer: b.config.SendBufferBytes, ReceiveBuffer: b.config.ReceiveBufferBytes,
 			Open: b.api.Serving(ctx, l.Name), Dropped: b.api.Dropped,
 		})
 		b.servers = append(b.servers, s)
+		limits.watch(s)
 		b.running.Go(func() {
 			if err := s.Run(l.net); err != nil {
 				b.fail(fmt.Errorf("listener %s: %w", l.Name, err))

@@ -25,7 +25,7 @@ func (b *Broker) serveHTTP() error {
 		if b.config.HTTPListenGiven {
 			return fmt.Errorf("http: %w", err)
 		}
-		b.opts.Log.Warn("metrics not served: the port is taken", "err", err)
+		b.log("broker").Warn("metrics not served: the port is taken", "err", err)
 		return nil
 	}
 	registry := prometheus.NewRegistry()
@@ -38,7 +38,7 @@ func (b *Broker) serveHTTP() error {
 	b.httpAddr = l.Addr()
 	b.running.Go(func() {
 		if err := b.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			b.opts.Log.Error("http ended", "err", err)
+			b.log("broker").Error("http ended", "err", err)
 		}
 	})
 	return nil

@@ -37,6 +37,8 @@ type Conn struct {
 	frames  frames
 	wake    chan struct{} // Holds a token when the writer has something to look at.
 	gone    chan struct{} // Closed when either side gives up.
+	halt    chan struct{} // Closed when the server stops.
+	muted   mute
 
 	mu struct {
 		sync.Mutex
@@ -368,7 +370,10 @@ func (c *Conn) drain(why error) {
 
 // stopReading ends the reader at the next request's border.
 func (c *Conn) stopReading() {
-	c.stopping.Store(true)
+	if c.stopping.Swap(true) {
+		return
+	}
+	close(c.halt)
 	c.net.SetReadDeadline(time.Unix(1, 0))
 }
 
@@ -407,7 +412,7 @@ func (c *Conn) abandon() {
 
 // expected tells the ends of connections that are nobody's business.
 func expected(err error) bool {
-	for _, e := range []error{io.EOF, net.ErrClosed, os.ErrDeadlineExceeded, syscall.EPIPE, syscall.ECONNRESET, errIdle, errStopped, errHangup} {
+	for _, e := range []error{io.EOF, net.ErrClosed, os.ErrDeadlineExceeded, syscall.EPIPE, syscall.ECONNRESET, errIdle, errStopped, errHangup, errShed} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -416,11 +421,13 @@ func expected(err error) bool {
 }
 
 func newConn(s *Server, nc net.Conn) *Conn {
-	c := &Conn{net: nc, server: s, wake: make(chan struct{}, 1), gone: make(chan struct{}), cork: corker(nc)}
+	c := &Conn{net: nc, server: s, wake: make(chan struct{}, 1), gone: make(chan struct{}), halt: make(chan struct{}), cork: corker(nc)}
+	c.muted.born = time.Now()
 	c.room = sync.NewCond(&c.mu)
 	c.frames = frames{
 		conn: nc, budget: s.opts.Budget, max: s.opts.MaxFrame, idle: s.opts.Idle, body: 30 * time.Second,
 		stop: c.gone, busy: c.busy, flush: c.flush, stopping: &c.stopping,
+		muted: &c.muted, sitOut: c.sitOut,
 	}
 	return c
 }

@@ -39,6 +39,7 @@ var (
 	errSlowBody  = errors.New("listener: request body did not arrive in time")
 	errStopped   = errors.New("listener: stopped")
 	errHangup    = errors.New("listener: hung up")
+	errShed      = errors.New("listener: closed to come down to max.connections")
 )
 
 // frames cuts requests out of a connection. It is used by one goroutine.
@@ -53,6 +54,8 @@ type frames struct {
 	flush  func()      // Sends what is ready: called before waiting for the budget.
 
 	stopping *atomic.Bool // Set before a deadline in the past ends the wait.
+	muted    *mute
+	sitOut   func() error // Waits until muted is over.
 
 	small    []byte
 	busyBuf  *buffer // Borrowed, or nil.
@@ -75,6 +78,9 @@ func (f *frames) hasFrame() bool {
 // next returns the next request without its size, valid until release is
 // called. It returns io.EOF when the client closed between two requests.
 func (f *frames) next() (frame []byte, err error) {
+	if err := f.listen(); err != nil {
+		return nil, err
+	}
 	for f.w-f.r < 4 {
 		if err := f.fill(); err != nil {
 			if err == io.EOF && f.w > f.r {
@@ -86,6 +92,9 @@ func (f *frames) next() (frame []byte, err error) {
 	n := int(int32(binary.BigEndian.Uint32(f.buf[f.r:])))
 	if n < 0 || n > f.max {
 		return nil, fmt.Errorf("%w: %d, at most %d", errFrameSize, n, f.max)
+	}
+	if err := f.listen(); err != nil { // Muted while it waited for this request.
+		return nil, err
 	}
 	if err := f.begin(n); err != nil {
 		return nil, err
@@ -111,6 +120,14 @@ func (f *frames) next() (frame []byte, err error) {
 	}
 	f.largest = min(max(f.largest, n), trustedBody)
 	return f.heldBody.b[:n:n], nil
+}
+
+// listen waits while the connection is muted.
+func (f *frames) listen() error {
+	if f.muted.until.Load() == 0 {
+		return nil
+	}
+	return f.sitOut()
 }
 
 // begin waits for the first bytes of a frame of n. Until they are here it

@@ -30,7 +30,7 @@ func FuzzFrames(f *testing.F) {
 		budget := NewBudget(1 << 20)
 		c := &frames{
 			conn: &splitConn{left: stream, r: rand.New(rand.NewPCG(seed, 0))}, budget: budget, max: maxFrame,
-			idle: time.Hour, body: time.Hour, busy: func() bool { return false }, flush: func() {}, stopping: new(atomic.Bool),
+			idle: time.Hour, body: time.Hour, busy: func() bool { return false }, flush: func() {}, stopping: new(atomic.Bool), muted: &mute{},
 		}
 		defer c.close()
 		for left := stream; ; {
@@ -70,7 +70,7 @@ func TestClaimIsCheap(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	c := &frames{
 		conn: &splitConn{left: stream, r: rand.New(rand.NewPCG(1, 0))}, budget: NewBudget(1 << 30), max: claims,
-		idle: time.Hour, body: time.Hour, busy: func() bool { return false }, flush: func() {}, stopping: new(atomic.Bool),
+		idle: time.Hour, body: time.Hour, busy: func() bool { return false }, flush: func() {}, stopping: new(atomic.Bool), muted: &mute{},
 	}
 	if _, err := c.next(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatal(err)

@@ -28,9 +28,12 @@ const (
 	opViews  = 'v' // Answer at once, mostly from views.
 	opLarge  = 'l' // Answer at once with largeAnswer bytes.
 	opHold   = 'b' // Handle waits for the test: the frame stays in use.
+	opMute   = 'm' // Answer at once, and mute the connection for muteFor.
 )
 
 const largeAnswer = 1 << 20
+
+const muteFor = 30 * time.Second
 
 // request is a frame with its size.
 func request(op byte, id int, payload ...byte) []byte {
@@ -82,35 +85,39 @@ func (c *counter) check(t *testing.T, what string) {
 // nothing is left.
 func inWorld(t *testing.T, opts Options, f func(t *testing.T, w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, l: newMemoryListener(), hold: make(chan struct{}), budget: opts.Budget}
-		if w.budget == nil {
-			w.budget = NewBudget(64 << 20)
+	synctest.Test(t, func(t *testing.T) { inBubble(t, opts, f) })
+}
+
+// inBubble is inWorld within a bubble.
+func inBubble(t *testing.T, opts Options, f func(t *testing.T, w *world)) {
+	t.Helper()
+	w := &world{t: t, l: newMemoryListener(), hold: make(chan struct{}), budget: opts.Budget}
+	if w.budget == nil {
+		w.budget = NewBudget(64 << 20)
+	}
+	opts.Budget = w.budget
+	if opts.MaxFrame == 0 {
+		opts.MaxFrame = 100 << 20
+	}
+	opts.Open = w.open
+	opts.Dropped = func(_ net.Addr, err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.mu.dropped = append(w.mu.dropped, err)
+	}
+	w.server = NewServer(opts)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := w.server.Run(w.l); err != nil {
+			t.Error(err)
 		}
-		opts.Budget = w.budget
-		if opts.MaxFrame == 0 {
-			opts.MaxFrame = 100 << 20
-		}
-		opts.Open = w.open
-		opts.Dropped = func(_ net.Addr, err error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.mu.dropped = append(w.mu.dropped, err)
-		}
-		w.server = NewServer(opts)
-		var running sync.WaitGroup
-		running.Go(func() {
-			if err := w.server.Run(w.l); err != nil {
-				t.Error(err)
-			}
-		})
-		f(t, w)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		w.server.Stop(ctx)
-		running.Wait()
-		w.checkEnd()
 	})
+	f(t, w)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	w.server.Stop(ctx)
+	running.Wait()
+	w.checkEnd()
 }
 
 func (w *world) checkEnd() {
@@ -176,6 +183,9 @@ func (s *session) Handle(frame []byte, a *Answer) {
 		s.w.sendInViews(a, answer(frame))
 	case opLarge:
 		a.Send(append(binary.BigEndian.AppendUint32(a.Buffer(), largeAnswer), make([]byte, largeAnswer)...))
+	case opMute:
+		a.Conn().Mute(muteFor)
+		a.Send(append(a.Buffer(), answer(frame)...))
 	case opHold:
 		<-s.w.hold
 		a.Send(append(a.Buffer(), answer(frame)...))

@@ -453,28 +453,6 @@ func TestStop(t *testing.T) {
 	})
 }
 
-func TestLimits(t *testing.T) {
-	inWorld(t, Options{MaxConns: 3, MaxConnsPerIP: 2}, func(t *testing.T, w *world) {
-		a1, a2 := w.dialFrom("10.0.0.1"), w.dialFrom("10.0.0.1")
-		a3 := w.dialFrom("10.0.0.1") // One too many of an address.
-		b1 := w.dialFrom("10.0.0.2")
-		c1 := w.dialFrom("10.0.0.3") // One too many.
-		if a1.closed() || a2.closed() || !a3.closed() || b1.closed() || !c1.closed() {
-			t.Error("the wrong connections were refused")
-		}
-		if n := w.server.Stats().Refused.Load(); n != 2 {
-			t.Errorf("%d refused", n)
-		}
-		a1.Close()
-		synctest.Wait()
-		c2 := w.dialFrom("10.0.0.1")
-		c2.send(request(opEcho, 1))
-		if got := c2.got(); !slices.Equal(got, []int{1}) {
-			t.Errorf("answers %v after a place became free", got)
-		}
-	})
-}
-
 // A view that cannot be read tears the stream: the connection ends and the
 // reason is told.
 func TestTornView(t *testing.T) {

@@ -3,10 +3,14 @@ package listener
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/barnabas-log/barnabas/internal/quota"
 )
 
 // Options say how a server treats its connections.
@@ -17,9 +21,10 @@ type Options struct {
 	// Idle is how long a connection may be silent (connections.max.idle.ms); 0
 	// is for ever.
 	Idle time.Duration
-	// MaxConns and MaxConnsPerIP bound the connections (max.connections,
-	// max.connections.per.ip); 0 is no bound. One above is closed at once.
-	MaxConns, MaxConnsPerIP int
+	// Name is that of the listener, in the gate's limits.
+	Name string
+	// Gate lets connections in; nil lets in everybody.
+	Gate *Gate
 	// Open makes the session of a new connection.
 	Open func(*Conn) Session
 	// Dropped is told of connections that ended by an error.
@@ -31,8 +36,16 @@ type Options struct {
 
 // Stats counts what a server has seen.
 type Stats struct {
-	Accepted, Refused, Requests, BytesOut atomic.Uint64
-	Open                                  atomic.Int64
+	Accepted, Requests, BytesOut atomic.Uint64
+	// Refused counts connections that were turned away, Throttled those of them
+	// that came too fast.
+	Refused, Throttled atomic.Uint64
+	// WaitNanos is how long accepting waited for the gate.
+	WaitNanos atomic.Uint64
+	// Mutes is how often a connection was muted; Muted is how many are now.
+	Mutes atomic.Uint64
+	Muted atomic.Int64
+	Open  atomic.Int64
 }
 
 // Server serves the connections of its listeners.
@@ -43,18 +56,21 @@ type Server struct {
 	mu struct {
 		sync.Mutex
 		conns     map[*Conn]struct{}
-		perIP     map[string]int
+		delayed   map[net.Conn]*time.Timer // Turned away, and not told yet.
 		listeners []net.Listener
 		stopped   bool
 	}
+	halt    chan struct{}  // Closed by Stop.
 	running sync.WaitGroup // Connections.
 }
 
 // NewServer returns a server without listeners.
 func NewServer(opts Options) *Server {
-	s := &Server{opts: opts}
-	s.mu.conns = map[*Conn]struct{}{}
-	s.mu.perIP = map[string]int{}
+	if opts.Gate == nil {
+		opts.Gate = NewGate(quota.Window{Samples: 1, Length: time.Second}, NoLimits())
+	}
+	s := &Server{opts: opts, halt: make(chan struct{})}
+	s.mu.conns, s.mu.delayed = map[*Conn]struct{}{}, map[net.Conn]*time.Timer{}
 	return s
 }
 
@@ -87,23 +103,27 @@ func (s *Server) Run(l net.Listener) error {
 	}
 }
 
-// admit starts a connection, or closes it where there are too many.
+// admit starts a connection, once the gate lets it in.
 func (s *Server) admit(nc net.Conn) {
 	s.stats.Accepted.Add(1)
 	s.tune(nc)
-	ip := host(nc.RemoteAddr())
+	from := addressOf(nc.RemoteAddr())
+	began := time.Now()
+	v := s.opts.Gate.enter(s.opts.Name, from, s.halt)
+	s.stats.WaitNanos.Add(uint64(time.Since(began)))
+	if !v.admitted {
+		s.refuse(nc, v.wait)
+		return
+	}
 	s.mu.Lock()
-	tooMany := s.opts.MaxConns > 0 && len(s.mu.conns) >= s.opts.MaxConns ||
-		s.opts.MaxConnsPerIP > 0 && s.mu.perIP[ip] >= s.opts.MaxConnsPerIP
-	if tooMany || s.mu.stopped {
+	if s.mu.stopped {
 		s.mu.Unlock()
-		s.stats.Refused.Add(1)
-		nc.Close()
+		s.opts.Gate.leave(s.opts.Name, from)
+		s.refuse(nc, 0)
 		return
 	}
 	c := newConn(s, nc)
 	s.mu.conns[c] = struct{}{}
-	s.mu.perIP[ip]++
 	s.running.Add(1)
 	s.mu.Unlock()
 	s.stats.Open.Add(1)
@@ -114,11 +134,54 @@ func (s *Server) admit(nc net.Conn) {
 		s.stats.Open.Add(-1)
 		s.mu.Lock()
 		delete(s.mu.conns, c)
-		if s.mu.perIP[ip]--; s.mu.perIP[ip] == 0 {
-			delete(s.mu.perIP, ip)
-		}
 		s.mu.Unlock()
+		s.opts.Gate.leave(s.opts.Name, from)
 	}()
+}
+
+// maxDelayed is how many connections are kept waiting for their end, for a
+// second at most. More are closed at once: somebody floods us.
+const maxDelayed = 1000
+
+// refuse closes a connection that is not let in, after wait.
+func (s *Server) refuse(nc net.Conn, wait time.Duration) {
+	s.stats.Refused.Add(1)
+	if wait > 0 {
+		s.stats.Throttled.Add(1)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if wait <= 0 || s.mu.stopped || len(s.mu.delayed) >= maxDelayed {
+		nc.Close()
+		return
+	}
+	s.mu.delayed[nc] = time.AfterFunc(wait, func() {
+		nc.Close()
+		s.mu.Lock()
+		delete(s.mu.delayed, nc)
+		s.mu.Unlock()
+	})
+}
+
+// Shed closes up to n connections, idle ones first, and returns how many: what
+// Kafka does when max.connections is lowered.
+func (s *Server) Shed(n int) int {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.mu.conns))
+	s.mu.Unlock()
+	var idle, busy []*Conn
+	for _, c := range conns {
+		if c.busy() {
+			busy = append(busy, c)
+		} else {
+			idle = append(idle, c)
+		}
+	}
+	n = min(n, len(conns))
+	for _, c := range append(idle, busy...)[:n] {
+		c.close(errShed)
+	}
+	return n
 }
 
 func (s *Server) tune(nc net.Conn) {
@@ -138,10 +201,18 @@ func (s *Server) tune(nc net.Conn) {
 // they owe, then closes them, and returns when all have ended.
 func (s *Server) Stop(ctx context.Context) {
 	s.mu.Lock()
+	if !s.mu.stopped {
+		close(s.halt)
+	}
 	s.mu.stopped = true
 	for _, l := range s.mu.listeners {
 		l.Close()
 	}
+	for nc, t := range s.mu.delayed {
+		t.Stop()
+		nc.Close()
+	}
+	clear(s.mu.delayed)
 	conns := make([]*Conn, 0, len(s.mu.conns))
 	for c := range s.mu.conns {
 		conns = append(conns, c)
@@ -163,11 +234,4 @@ func (s *Server) Stop(ctx context.Context) {
 		c.close(errStopped)
 	}
 	<-done
-}
-
-func host(a net.Addr) string {
-	if t, ok := a.(*net.TCPAddr); ok {
-		return t.IP.String()
-	}
-	return a.String()
 }

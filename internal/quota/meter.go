@@ -38,11 +38,11 @@ func (m *Meter) Charge(now time.Time, user, client string, v float64) time.Durat
 	return m.wait(r.Wait(m.window, bound, at))
 }
 
-// wait bounds the wait for request time, as Kafka does: it cannot be known how
-// long the next request takes, and one slow one must not stop a client for
-// minutes.
+// wait bounds the wait for request time and connections by one sample, as Kafka
+// does: it cannot be known how long the next request takes, and one slow one
+// must not stop a client for minutes.
 func (m *Meter) wait(ms int64) time.Duration {
-	if m.kind == Request {
+	if m.kind == Request || m.kind == Connection {
 		ms = min(ms, m.window.length())
 	}
 	return time.Duration(ms) * time.Millisecond
