@@ -3,101 +3,102 @@ package txn
 import (
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/wire"
 )
 
-// Request is an input: one client's request, or one transaction of a broker's.
-// It is answered with the wire.Response of the same API, in which the throttle
-// time is not set. Errors are in the response; the shard's own errors come
-// beside it.
+// Request is an input: what a client asks about a transactional id of this
+// shard, or a broker about one transaction. It is answered with a new
+// [wire.Response] of the same API, whose fields the caller may keep. A request
+// of another API is answered with UNKNOWN_SERVER_ERROR by [wire.ErrorCode].
 //
-//	InitProducerId        with a transactional id; without one no coordinator is asked
-//	AddPartitionsToTxn    up to version 3 the client's form; from 4 on exactly one element of Transactions
-//	AddOffsetsToTxn       the group's partition of __consumer_offsets is in Partition
+//	InitProducerId        with a transactional id; idempotent producers need no coordinator
+//	AddPartitionsToTxn    up to version 3 the client's form; from 4 on with exactly one of Transactions
+//	AddOffsetsToTxn       with the group's partition in Partition
 //	EndTxn
-//	DescribeTransactions  only ids of this shard
-//	ListTransactions      what this shard has; the api merges the shards' answers
+//	DescribeTransactions  with ids of this shard
+//	ListTransactions      what this shard has; the caller merges the shards' answers
 type Request struct {
-	// Body has memory of its own: the machine keeps what it needs of it.
-	Body    wire.Request
+	// Body is the machine's from now on: its memory must be nobody else's.
+	Body wire.Request
+	// Version is the one the client spoke, and will be answered in.
 	Version int16
-	// ClientID is for the log.
-	ClientID string
 	// Partition is where AddOffsetsToTxn's group keeps its offsets.
 	Partition model.Partition
 }
 
 // MarkersWritten is an input: these partitions have their marker, or are gone
-// with their topic. It may come in parts, late and more than once.
+// with their topic. It may come in parts, late, and more than once. If an answer
+// is wanted, it is nil.
 type MarkersWritten struct {
 	TransactionalID string
-	// Attempt is that of the WriteMarkers that is answered.
+	// Attempt is that of the [WriteMarkers] that was obeyed.
 	Attempt    uint64
 	Partitions []model.Partition
 }
 
 // ProducerIDs is an input: fresh producer ids from First on, below End. It
-// answers [NeedProducerIDs]; an empty block says that there are none to be had
-// now.
+// answers [NeedProducerIDs], always: an empty block says that none can be had
+// now. If an answer is wanted, it is nil.
 type ProducerIDs struct{ First, End model.ProducerID }
 
-// News is an input: settings or features have changed.
+// News is an input: settings or features have changed. If an answer is wanted,
+// it is nil.
 type News struct {
-	Settings Settings
-	// TransactionVersion is the finalised level of transaction.version: 0, 1
-	// or 2.
+	Settings config.Txn
+	// TransactionVersion is the finalised level of the feature
+	// transaction.version: 0, 1 or 2.
 	TransactionVersion int16
 }
 
-// WriteMarkers is sent when a transaction's end is decided, and again after each
-// load while it has partitions without a marker. The sender writes to all
-// partitions, tries for ever, and gives MarkersWritten to this shard. A newer
-// attempt for the same transactional id takes the place of an older one.
+// WriteMarkers is sent when the end of a transaction is decided, and after each
+// load for those that have not got all markers. The sender writes a marker to
+// each partition, tries for ever, and says so with [MarkersWritten]. A newer
+// attempt for the same transactional id takes the place of an older one; to one
+// partition, the markers of one transactional id go in the order of the sends.
 //
-// The coordinator epoch of the markers is the shard's epoch, which comes beside
-// it.
+// The markers' coordinator epoch is the shard's epoch, which comes beside this.
 type WriteMarkers struct {
 	TransactionalID string
 	Attempt         uint64
 	ProducerID      model.ProducerID
-	// Epoch is the marker's: from transaction version 2 on it is above that of
+	// Epoch is the markers': from transaction version 2 on it is above that of
 	// the transaction's records.
 	Epoch     int16
 	Committed bool
-	// TransactionVersion is that of the transaction that ends: markers of
-	// version 2 are checked more strictly.
+	// TransactionVersion is that of the transaction that ends: partitions are
+	// stricter about markers of version 2 (KIP-890).
 	TransactionVersion int16
 	Partitions         []model.Partition
 }
 
-// NeedProducerIDs asks for [ProducerIDs]: some ten at least, better a hundred.
+// NeedProducerIDs is sent when producer ids run low: some ten are wanted at
+// least, better a hundred.
 type NeedProducerIDs struct{}
 
-// Settings are the broker's. The zero value is not usable: see DefaultSettings.
-type Settings struct {
-	// MaxTimeout bounds what clients may ask for (transaction.max.timeout.ms).
-	MaxTimeout time.Duration
-	// IDExpiry is how long a transactional id without a transaction is
-	// remembered (transactional.id.expiration.ms).
-	IDExpiry time.Duration
-	// AbortInterval and ExpiryInterval are between looks for what has timed out
-	// (transaction.abort.timed.out.transaction.cleanup.interval.ms) and for what
-	// has expired (transaction.remove.expired.transaction.cleanup.interval.ms).
-	AbortInterval  time.Duration
-	ExpiryInterval time.Duration
-	// VerifyPartitions is transaction.partition.verification.enable: else all
-	// that AddPartitionsToTxn wants verified is.
-	VerifyPartitions bool
-	// TwoPhaseCommit lets producers ask for transactions that never time out
-	// (transaction.two.phase.commit.enable, KIP-939).
-	TwoPhaseCommit bool
+// TimedOut is sent, for the log and the metrics, when a transaction was open for
+// longer than its producer allowed, and is being aborted.
+type TimedOut struct {
+	TransactionalID string
+	ProducerID      model.ProducerID
+	Epoch           int16
+	OpenFor         time.Duration
 }
 
-// DefaultSettings are Kafka's defaults.
-func DefaultSettings() Settings {
-	return Settings{
-		MaxTimeout: 15 * time.Minute, IDExpiry: 7 * 24 * time.Hour, AbortInterval: 10 * time.Second,
-		ExpiryInterval: time.Hour, VerifyPartitions: true,
-	}
+// Options of a [Machine].
+type Options struct {
+	Settings           config.Txn
+	TransactionVersion int16
+	// MaxBatch is the most bytes that one batch of records may have; it is that
+	// of the runtime. A transaction cannot have more partitions than the list of
+	// fits.
+	MaxBatch int
+	// MaxBytes bounds, roughly, the memory for all transactional ids; 0 means
+	// DefaultMaxBytes. Beyond it new ids and partitions are refused.
+	MaxBytes int
 }
+
+// DefaultMaxBytes is enough for some 200,000 transactional ids of usual length
+// in each shard.
+const DefaultMaxBytes = 64 << 20
