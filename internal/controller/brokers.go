@@ -69,22 +69,3 @@ func Register(image *metadata.Image, b metadata.Broker, random io.Reader) ([]met
 	}
 	return []metadata.Record{{Message: m, Version: metadata.RegisterBrokerVersion}}, nil
 }
-
-// Restart elects this broker anew for the partitions of which it holds the only
-// replica. A member that restarts gets a new epoch, even where it led before:
-// what it had not made durable may be gone, and readers notice by the epoch
-// (KIP-320).
-func Restart(image *metadata.Image, self model.NodeID) []metadata.Record {
-	var records []metadata.Record
-	image.Topics("", func(t *metadata.Topic) bool {
-		for i, p := range t.Partitions {
-			if len(p.Replicas) == 1 && p.Replicas[0] == self {
-				m := wire.NewPartitionChangeRecord()
-				m.TopicID, m.PartitionID, m.Leader, m.Isr = t.ID, int32(i), int32(self), []int32{int32(self)}
-				records = append(records, metadata.Record{Message: m})
-			}
-		}
-		return true
-	})
-	return records
-}

@@ -266,7 +266,7 @@ func TestProducerIDs(t *testing.T) {
 func TestRestartAndDelete(t *testing.T) {
 	c := newCluster(t, 1, 2)
 	c.create(TopicSpec{Name: "alone", Partitions: 2, Replication: 1}, TopicSpec{Name: "shared", Partitions: 1, Replication: 2})
-	c.apply(Restart(c.track.Image(), 1))
+	c.apply(Restart(c.track.Image(), 1, []model.UUID{{7}}))
 	f := func(topic string, partition int, want model.Epoch) {
 		t.Helper()
 		if got := c.track.Image().Topic(topic).Partitions[partition].LeaderEpoch; got != want {
