@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +49,8 @@ type Broker struct {
 	opts     Options
 	config   *config.Broker
 	dirs     []*datadir.Dir
+	unusable []replicas.Unusable
+	metadata *datadir.Dir // Holds the metadata log; one of dirs, or another.
 	quorum   *quorum.Quorum
 	replicas atomic.Pointer[replicas.Replicas] // Nil until the image is known.
 	api      *api.API
@@ -109,7 +111,9 @@ func (b *Broker) start(ctx context.Context) error {
 		return err
 	}
 	r, err := replicas.Open(replicas.Options{
-		Self: b.self(), Dirs: b.dirs, Incomplete: len(b.dirs) < len(b.config.LogDirs), Config: b.config, Now: b.opts.Now, Log: b.log("replicas"), Random: rand.Reader,
+		Self: b.self(), Dirs: b.dirs, Unusable: b.unusable, MetadataDir: b.metadata.Path(), Removed: b.quorum.TakeRemoved(),
+		Config: b.configIn(b.quorum.Image()), Propose: b.quorum.Propose, Fatal: b.fail,
+		Now: b.opts.Now, Log: b.log("replicas"), Random: rand.Reader,
 	}, b.quorum.Image())
 	if err != nil {
 		return err
@@ -120,49 +124,15 @@ func (b *Broker) start(ctx context.Context) error {
 	return b.serveHTTP()
 }
 
-// openDirs takes the data directories into possession. The first one, which
-// holds the metadata log, decides who this node is; the others must agree. One
-// of the others that cannot be read takes its partitions offline, no more.
-func (b *Broker) openDirs() error {
-	want := datadir.Identity{Node: model.NoNode, DefaultNode: model.NodeID(b.config.NodeID)}
-	if b.config.NodeIDGiven {
-		want.Node = model.NodeID(b.config.NodeID)
-	}
-	for i, path := range b.config.LogDirs {
-		abs, err := filepath.Abs(path)
-		if err != nil {
-			return err
-		}
-		d, err := datadir.Open(b.opts.FS, abs, want, rand.Reader)
-		if errors.Is(err, vfs.ErrLocked) {
-			return fmt.Errorf("data directory %s is in use by another broker: %w", abs, err)
-		}
-		if err != nil && i > 0 && !errors.Is(err, datadir.ErrIdentity) {
-			b.log("broker").Error("data directory not usable, its partitions are offline", "dir", abs, "err", err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		b.dirs = append(b.dirs, d)
-		want.Node, want.Cluster = d.Meta().Node, d.Meta().Cluster
-	}
-	var err error
-	b.config, err = b.config.WithNodeID(int32(want.Node))
-	return err
-}
-
-func (b *Broker) self() model.NodeID { return b.dirs[0].Meta().Node }
-
 // ClusterID is the id of the cluster that the node belongs to.
-func (b *Broker) ClusterID() string { return b.dirs[0].Meta().Cluster }
+func (b *Broker) ClusterID() string { return b.metadata.Meta().Cluster }
 
 // NodeID is the node's id.
 func (b *Broker) NodeID() model.NodeID { return b.self() }
 
 func (b *Broker) openQuorum(ctx context.Context) error {
 	q, err := quorum.Open(quorum.Options{
-		Dir: b.dirs[0], Self: b.self(), Now: b.opts.Now, Log: b.log("quorum"),
+		Dir: b.metadata, Self: b.self(), Now: b.opts.Now, Log: b.log("quorum"),
 		Publish: b.publish, SnapshotBytes: snapshotBytes,
 	}, controller.Format())
 	if err != nil {
@@ -182,8 +152,13 @@ func (b *Broker) openQuorum(ctx context.Context) error {
 
 // publish makes the node act on a new image.
 func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
-	if r := b.replicas.Load(); r != nil {
-		r.Publish(d, i)
+	r := b.replicas.Load()
+	if r == nil {
+		return
+	}
+	r.Publish(d, i)
+	if slices.ContainsFunc(d.Configs, func(c metadata.Resource) bool { return c.Type == metadata.ResourceBroker }) {
+		r.Reconfigure(b.configIn(i))
 	}
 	if l := b.limits.Load(); l != nil && (d.Quotas || len(d.Configs) > 0) {
 		l.set(i)
@@ -257,7 +232,7 @@ func (b *Broker) join(ctx context.Context, listeners []open) error {
 	return b.quorum.Propose(ctx, func(image *metadata.Image) ([]metadata.Record, error) {
 		records, err := controller.Register(image, me, rand.Reader)
 		b.epoch = int64(image.End())
-		return append(records, controller.Restart(image, b.self())...), err
+		return append(records, controller.Restart(image, b.self(), me.Directories)...), err
 	})
 }
 
@@ -319,7 +294,7 @@ func (b *Broker) Stop() error {
 	b.stopHTTP(patience)
 	b.cancel()
 	b.running.Wait()
-	return errors.Join(b.quorum.Close(), b.replicas.Load().Close(b.epoch))
+	return errors.Join(b.quorum.Close(), b.replicas.Load().Close(b.epoch), b.closeMetadata())
 }
 
 // abandon gives back what a start that failed has taken.
@@ -343,4 +318,5 @@ func (b *Broker) abandon() {
 	for _, d := range b.dirs {
 		d.Close()
 	}
+	b.closeMetadata()
 }

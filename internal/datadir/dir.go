@@ -94,6 +94,20 @@ func (d *Dir) Meta() Meta { return d.meta }
 // WriteClean does.
 func (d *Dir) Close() error { return d.lock.Close() }
 
+// Check looks whether the directory is still there, and still this one. An
+// error says that the disk was taken away, or does not work.
+func (d *Dir) Check() error {
+	b, err := vfs.ReadFile(d.fs, filepath.Join(d.path, MetaFile), maxTextFile)
+	if err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	m, err := ParseMeta(b)
+	if err == nil && m.Directory != d.meta.Directory {
+		err = fmt.Errorf("%w: %s is another directory now", ErrIdentity, d.path)
+	}
+	return err
+}
+
 // Free is the space left and the size of the file system, in bytes.
 func (d *Dir) Free() (free, total int64, err error) {
 	u, err := d.Usage()

@@ -76,7 +76,7 @@ type Partition struct {
 	ID     model.Partition
 	name   string // Of ID, for messages.
 	self   model.NodeID
-	expiry time.Duration
+	expiry atomic.Int64         // Nanoseconds: Options.ProducerExpiry.
 	home   atomic.Pointer[home] // Replaced under the lock.
 	config atomic.Pointer[config.Topic]
 	// lastAppend is the time of the last append, in nanoseconds since 1970.
@@ -108,7 +108,8 @@ type Partition struct {
 // Open opens the directory and rebuilds what the producers wrote. The
 // partition leads nothing until Assign.
 func Open(o Options) (*Partition, error) {
-	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self, expiry: o.ProducerExpiry}
+	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self}
+	p.SetProducerExpiry(o.ProducerExpiry)
 	p.config.Store(o.Config)
 	p.mu.producers = producers.New(producers.Options{})
 	o.Log.SegmentBytes, o.Log.SegmentAge = o.Config.SegmentBytes, o.Config.SegmentAge
@@ -300,10 +301,13 @@ func (p *Partition) beginRetain(now time.Time) (r commitlog.Retention, ok bool, 
 	return r, true, p.Log().RollExpired(now, r)
 }
 
+// SetProducerExpiry changes Options.ProducerExpiry.
+func (p *Partition) SetProducerExpiry(d time.Duration) { p.expiry.Store(int64(d)) }
+
 // ExpireProducers forgets producers that have been silent too long.
 func (p *Partition) ExpireProducers(now time.Time) {
 	p.mu.Lock()
-	p.mu.producers.Expire(now, p.expiry)
+	p.mu.producers.Expire(now, time.Duration(p.expiry.Load()))
 	p.mu.Unlock()
 }
 

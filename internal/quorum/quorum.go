@@ -50,6 +50,9 @@ type Quorum struct {
 	queue   chan *proposal
 	stopped chan struct{}
 
+	// removed are topics whose deletion was in the log when it was opened.
+	removed map[model.TopicID]struct{}
+
 	builder      *record.Builder
 	snapshotted  model.Offset // End of the newest snapshot.
 	sinceBytes   int64        // Appended since.
@@ -74,6 +77,7 @@ func Open(o Options, format []metadata.Record) (*Quorum, error) {
 	q := &Quorum{
 		opts: o, fs: o.Dir.FS(), dir: o.Dir.LogPath(datadir.MetadataLog),
 		queue: make(chan *proposal, maxProposals), stopped: make(chan struct{}), builder: record.NewBuilder(record.BuilderOptions{}),
+		removed: map[model.TopicID]struct{}{},
 	}
 	if err := q.open(format); err != nil {
 		if q.log != nil {
@@ -130,9 +134,31 @@ func (q *Quorum) replay(from model.Offset) error {
 		if err != nil {
 			return err
 		}
-		_, err = q.tracker.Apply(b.BaseOffset(), records)
+		delta, err := q.tracker.Apply(b.BaseOffset(), records)
+		q.noteRemoved(delta)
 		return err
 	})
+}
+
+func (q *Quorum) noteRemoved(d *metadata.Delta) {
+	if d == nil {
+		return
+	}
+	for _, id := range d.Topics {
+		if d.From.TopicByID(id) != nil && q.tracker.Image().TopicByID(id) == nil {
+			q.removed[id] = struct{}{}
+		}
+	}
+}
+
+// TakeRemoved returns the topics that were deleted since the newest snapshot,
+// as of Open, and forgets them. A deletion reaches the disks before a snapshot
+// that has it is written, so what an image and this list lack was not deleted
+// here.
+func (q *Quorum) TakeRemoved() map[model.TopicID]struct{} {
+	removed := q.removed
+	q.removed = nil
+	return removed
 }
 
 func decode(b record.Batch) ([]metadata.Record, error) {

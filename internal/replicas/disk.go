@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/datadir"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/partition"
@@ -30,9 +31,12 @@ type disk struct {
 	flusher  *flusher
 	placed   atomic.Int64 // Partitions here.
 	unsure   atomic.Bool  // Load found directories that may not be durable.
-	unmade   bool         // A directory could not be made. The publisher's.
+	told     atomic.Bool  // The cluster knows that it failed.
 	recovery datadir.Recovery
 	made     model.Offset // See appliedFile; math.MaxInt64 if not known.
+	// unmade are partitions whose directory could not be made. Guarded by
+	// changing, of the owner.
+	unmade map[model.Partition]struct{}
 
 	mu struct {
 		sync.Mutex
@@ -41,6 +45,8 @@ type disk struct {
 		forgotten map[model.Partition]struct{}
 		retired   []retired
 		failed    error
+		// refused are partitions that there was no space for: see refuse.
+		refused map[model.Partition]bool
 		// grown are the partitions that have something above their mark,
 		// deleting those with deleted segments to remove: the keeper looks at
 		// these only, however many there are.
@@ -51,8 +57,11 @@ type disk struct {
 	// the keeper when they are too many.
 	unmarked atomic.Int64
 	early    chan struct{}
-	// checkpointed is what the checkpoints of the keeper hold.
-	checkpointed [2]datadir.Offsets
+	// checkpoints are what is in the files; the lock is held while one is written.
+	checkpoints struct {
+		sync.Mutex
+		written [2]datadir.Offsets
+	}
 }
 
 // retired is a directory that will be removed.
@@ -63,7 +72,8 @@ type retired struct {
 
 func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
 	k := &disk{owner: r, dir: d, early: make(chan struct{}, 1)}
-	k.mu.forgotten = map[model.Partition]struct{}{}
+	k.unmade = map[model.Partition]struct{}{}
+	k.mu.forgotten, k.mu.refused = map[model.Partition]struct{}{}, map[model.Partition]bool{}
 	k.mu.grown, k.mu.deleting = map[*partition.Partition]struct{}{}, map[*partition.Partition]struct{}{}
 	k.flusher = newFlusher(k)
 	var err error
@@ -89,7 +99,7 @@ func (d *disk) wasMade(created model.Offset) bool {
 // applied says that all directories decided before end were made here, unless
 // one could not be: then the next start makes it.
 func (d *disk) applied(end model.Offset) error {
-	if d.unmade {
+	if len(d.unmade) > 0 {
 		return nil
 	}
 	return d.dir.WriteCheckpoint(appliedFile, datadir.Offsets{appliedKey(): end})
@@ -104,7 +114,7 @@ func (d *disk) load(image *metadata.Image, ours map[model.Partition]*metadata.To
 	began := d.owner.opts.Now()
 	todo := make(chan datadir.LogDir)
 	var workers sync.WaitGroup
-	for range max(d.owner.opts.Config.RecoveryThreads, 1) {
+	for range max(d.owner.config.Load().RecoveryThreads, 1) {
 		workers.Go(func() {
 			for l := range todo {
 				d.loadOne(image, ours, l)
@@ -135,13 +145,13 @@ func (d *disk) load(image *metadata.Image, ours map[model.Partition]*metadata.To
 
 func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata.Topic, l datadir.LogDir) {
 	log := d.owner.opts.Log
+	id, known, err := d.dir.TopicID(l.Name)
 	if l.Kind != datadir.Live {
-		if l.Kind == datadir.Deleted {
+		if l.Kind == datadir.Deleted || l.Kind == datadir.Stray && known && d.owner.wasRemoved(id) {
 			d.forgetLater(l.Name)
 		}
 		return
 	}
-	id, known, err := d.dir.TopicID(l.Name)
 	t := ours[l.Partition]
 	switch {
 	case err != nil && t != nil && !d.wasMade(t.Partitions[l.Partition.Index].Created):
@@ -156,10 +166,7 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 			d.owner.failed(d, l.Partition, t.ID, err)
 		}
 	case t == nil || known && id != t.ID:
-		log.Warn("directory belongs to no topic, put away", "dir", d.dir.LogPath(l.Name))
-		if _, err := d.dir.RetireLog(l.Partition, datadir.Stray, d.owner.opts.Random); err != nil {
-			log.Error("directory not put away", "dir", d.dir.LogPath(l.Name), "err", err)
-		}
+		d.stray(l, id, known)
 	case d.owner.entry(l.Partition) != nil:
 		log.Error("partition in two data directories, the second is ignored", "dir", d.dir.LogPath(l.Name))
 	default:
@@ -173,6 +180,32 @@ func (d *disk) loadOne(image *metadata.Image, ours map[model.Partition]*metadata
 		}
 		d.owner.open(image, d, l.Partition, t.ID, true)
 	}
+}
+
+// stray puts away a directory that belongs to no topic. If the metadata log
+// knows that its topic was deleted, a crash came between, and it goes; else
+// somebody may want what is in it.
+func (d *disk) stray(l datadir.LogDir, id model.TopicID, known bool) {
+	log, kind := d.owner.opts.Log, datadir.Stray
+	if known && d.owner.wasRemoved(id) {
+		kind = datadir.Deleted
+	}
+	name, err := d.dir.RetireLog(l.Partition, kind, d.owner.opts.Random)
+	switch {
+	case err != nil:
+		log.Error("directory not put away", "dir", d.dir.LogPath(l.Name), "err", err)
+	case kind == datadir.Deleted:
+		log.Info("directory of a deleted topic put away", "dir", d.dir.LogPath(name))
+		d.forgetLater(name)
+	default:
+		log.Warn("directory belongs to no topic, put away", "dir", d.dir.LogPath(name))
+	}
+}
+
+// wasRemoved reports whether the metadata log says that a topic was deleted.
+func (r *Replicas) wasRemoved(id model.TopicID) bool {
+	_, removed := r.opts.Removed[id]
+	return removed
 }
 
 // own marks all logs of a directory whose marks are not ours, or that is new.
@@ -207,7 +240,7 @@ func (d *disk) syncRecovered() error {
 		}
 	}
 	for _, x := range found {
-		s, err := x.BeginSync()
+		s, err := x.BeginSyncOf(d)
 		if err != nil {
 			return err
 		}
@@ -236,9 +269,10 @@ func (d *disk) grew(p *partition.Partition) {
 	d.mu.Unlock()
 }
 
-// replicaOf is the replica of a partition, nil if it was retired meanwhile.
+// replicaOf is the replica of a partition, nil if it was retired or moved away
+// meanwhile.
 func (d *disk) replicaOf(p *partition.Partition) *replica {
-	if x := d.owner.entry(p.ID); x != nil && x.Partition == p {
+	if x := d.owner.entry(p.ID); x != nil && x.Partition == p && x.disk == d {
 		return x
 	}
 	return nil
@@ -250,6 +284,16 @@ func (d *disk) each(do func(*replica)) {
 			do(x)
 		}
 	})
+}
+
+// partitionOptions are those of a partition that lies here.
+func (d *disk) partitionOptions(p model.Partition, cfg *config.Topic, log commitlog.Options) partition.Options {
+	r := d.owner
+	return partition.Options{
+		FS: d.dir.FS(), Dir: d.dir.LogPath(p.String()), ID: p, Self: r.opts.Self,
+		Log: log, Config: cfg, ProducerExpiry: r.config.Load().ProducerExpiration, Owner: d,
+		Dirty: d.flusher.add, Grown: d.grew, Full: d.dir.Full, Failed: d.partitionFailed,
+	}
 }
 
 // logOptions is what commitlog has to know of a partition; found says that its
@@ -283,21 +327,6 @@ func (d *disk) tell(p model.Partition) func(commitlog.Event) {
 	}
 }
 
-// fail takes all partitions of the disk offline.
-func (d *disk) fail(err error) {
-	d.mu.Lock()
-	first := d.mu.failed == nil
-	if first {
-		d.mu.failed = err
-	}
-	d.mu.Unlock()
-	if !first {
-		return
-	}
-	d.owner.opts.Log.Error("data directory failed", "dir", d.dir.Path(), "err", err)
-	d.each(func(x *replica) { x.Fail(err) })
-}
-
 // failUnlessFull is fail for what is tried again: a full disk has not failed.
 func (d *disk) failUnlessFull(what string, err error) {
 	switch {
@@ -310,13 +339,6 @@ func (d *disk) failUnlessFull(what string, err error) {
 }
 
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
-
-// hasFailed reports whether the disk is not to be used.
-func (d *disk) hasFailed() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.mu.failed
-}
 
 // retire closes a partition of a deleted topic and renames its directory; it is
 // removed after file.delete.delay.ms.
@@ -390,8 +412,12 @@ func (d *disk) forgetLater(name string) {
 // close marks the logs that need it, closes all, and says that all is well, if
 // it is.
 func (d *disk) close(brokerEpoch int64) error {
+	if d.hasFailed() != nil {
+		d.closeFailed()
+		return nil
+	}
 	var stale []*replica
-	failed := d.hasFailed()
+	var failed error
 	d.each(func(x *replica) {
 		if err := x.Err(); err != nil {
 			failed = err
@@ -404,7 +430,7 @@ func (d *disk) close(brokerEpoch int64) error {
 		err = d.writeMarks(true)
 	}
 	if err == nil {
-		err = d.checkpoint()
+		err = errors.Join(d.checkpointCommitted(), d.checkpointStarts())
 	}
 	d.each(func(x *replica) { err = errors.Join(err, x.Close()) })
 	if err == nil && failed == nil {
@@ -414,6 +440,13 @@ func (d *disk) close(brokerEpoch int64) error {
 		return fmt.Errorf("close %s: %w", d.dir.Path(), err)
 	}
 	return nil
+}
+
+// closeFailed gives back the files of a disk that does not work: nothing that
+// it says matters.
+func (d *disk) closeFailed() {
+	d.each(func(x *replica) { x.Close() })
+	d.dir.Close()
 }
 
 // stale reports whether the next start would have to read something, or find
@@ -426,28 +459,43 @@ func (d *disk) stale(x *replica) bool {
 	return m.Offset != l.End() || m.Start != l.Start()
 }
 
-// checkpoint writes Kafka's checkpoints of what is committed and where logs
-// start.
-func (d *disk) checkpoint() error {
-	committed, starts := datadir.Offsets{}, datadir.Offsets{}
+// checkpointCommitted writes Kafka's checkpoint of what is committed.
+func (d *disk) checkpointCommitted() error {
+	committed := datadir.Offsets{}
 	d.each(func(x *replica) {
 		s, _ := x.State(model.NoEpoch)
 		committed[x.ID] = s.Committed
-		if s.Start > 0 {
-			starts[x.ID] = s.Start
+	})
+	return d.checkpoint(0, datadir.HighWatermarkFile, committed)
+}
+
+// checkpointStarts writes Kafka's checkpoint of where logs start.
+func (d *disk) checkpointStarts() error {
+	starts := datadir.Offsets{}
+	d.each(func(x *replica) {
+		if start := x.Log().Start(); start > 0 {
+			starts[x.ID] = start
 		}
 	})
-	for i, c := range [...]struct {
-		file string
-		now  datadir.Offsets
-	}{{datadir.HighWatermarkFile, committed}, {datadir.LogStartFile, starts}} {
-		if d.checkpointed[i] != nil && maps.Equal(d.checkpointed[i], c.now) {
-			continue
-		}
-		if err := d.dir.WriteCheckpoint(c.file, c.now); err != nil {
-			return err
-		}
-		d.checkpointed[i] = c.now
+	return d.checkpoint(1, datadir.LogStartFile, starts)
+}
+
+// checkpoint writes a checkpoint if it has changed.
+func (d *disk) checkpoint(i int, file string, now datadir.Offsets) error {
+	d.checkpoints.Lock()
+	defer d.checkpoints.Unlock()
+	if d.checkpoints.written[i] != nil && maps.Equal(d.checkpoints.written[i], now) {
+		return nil
 	}
+	if err := d.dir.WriteCheckpoint(file, now); err != nil {
+		return err
+	}
+	d.checkpoints.written[i] = now
 	return nil
 }
+
+// reconfigure takes what a new configuration says of the disk.
+func (d *disk) reconfigure(*config.Broker) {}
+
+// touch says that retention should look at a partition.
+func (d *disk) touch(*partition.Partition) {}

@@ -69,13 +69,17 @@ func (f *flusher) flush() {
 	if len(f.group) == 0 {
 		return
 	}
+	if f.disk.hasFailed() != nil {
+		clear(f.group)
+		return
+	}
 	f.syncs = f.syncs[:0]
 	gained := int64(0)
 	for _, p := range f.group {
-		s, err := p.BeginSync()
+		s, err := p.BeginSyncOf(f.disk)
 		switch {
-		case errors.Is(err, commitlog.ErrClosed):
-			continue // Its topic was deleted.
+		case errors.Is(err, commitlog.ErrClosed), errors.Is(err, partition.ErrMoved):
+			continue // Its topic was deleted, or it lies elsewhere.
 		case err != nil:
 			p.Fail(err)
 			continue

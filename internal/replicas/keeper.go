@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/partition"
 )
 
 // Periods of the keeper's work that Kafka has no setting for.
@@ -24,13 +25,14 @@ const (
 
 // keep does the periodic work of a disk until ctx ends.
 func (d *disk) keep(ctx context.Context) {
-	c := d.owner.opts.Config
+	c := d.owner.config.Load()
 	jobs := []*job{
 		{every: markEvery, do: d.markGrown},
 		{every: time.Second, do: d.flushDue},
 		{every: time.Second, do: d.restore},
 		{every: markEvery, do: d.tellOffline},
-		{every: c.WatermarkCheckpoint, do: d.checkpoint},
+		{every: c.WatermarkCheckpoint, do: d.checkpointCommitted},
+		{every: c.StartCheckpoint, do: d.checkpointStarts},
 		{every: c.RetentionCheck, first: firstRetention, do: d.retain},
 		{every: idleAfter, do: d.idle},
 		{every: c.ProducerExpirationCheck, do: d.expireProducers},
@@ -61,14 +63,18 @@ type job struct {
 }
 
 func (d *disk) runDue(jobs []*job) {
+	if d.hasFailed() != nil {
+		return
+	}
 	now := d.owner.opts.Now()
 	for _, j := range jobs {
 		if now.Before(j.due) || j.every <= 0 {
 			continue
 		}
 		j.due = now.Add(j.every)
-		if err := j.do(); err != nil {
+		if err := j.do(); err != nil && d.hasFailed() == nil {
 			d.owner.opts.Log.Error("periodic work failed", "dir", d.dir.Path(), "err", err)
+			d.judge(err)
 		}
 	}
 }
@@ -80,7 +86,7 @@ func (d *disk) markGrown() error {
 	d.unmarked.Store(0)
 	var due []*replica
 	d.eachGrown(func(x *replica) {
-		if x.Config().FsyncAcks || now.Sub(x.marked) >= d.owner.opts.Config.RecoveryCheckpoint {
+		if x.Config().FsyncAcks || now.Sub(x.marked) >= d.owner.config.Load().RecoveryCheckpoint {
 			due = append(due, x)
 		}
 	})
@@ -144,7 +150,7 @@ func (d *disk) markSome(logs []*replica) error {
 		d.mu.Lock()
 		delete(d.mu.grown, x.Partition)
 		d.mu.Unlock()
-		m, err := x.BeginMark()
+		m, err := x.BeginMarkOf(d)
 		if err != nil {
 			errs = append(errs, d.notMarked(x, err))
 			continue
@@ -173,7 +179,7 @@ func (d *disk) markSome(logs []*replica) error {
 
 // notMarked sees to it that a log is marked another time, unless it is gone.
 func (d *disk) notMarked(x *replica, err error) error {
-	if errors.Is(err, commitlog.ErrClosed) {
+	if errors.Is(err, commitlog.ErrClosed) || errors.Is(err, partition.ErrMoved) {
 		return nil
 	}
 	d.grew(x.Partition)
@@ -218,14 +224,6 @@ func (d *disk) flushDue() error {
 			d.flusher.add(x.Partition)
 		}
 	})
-	return nil
-}
-
-// restore takes a reserve again when a full disk has space.
-func (d *disk) restore() error {
-	if d.dir.Full() && d.dir.Restore() {
-		d.owner.opts.Log.Info("disk has space again", "dir", d.dir.Path())
-	}
 	return nil
 }
 
@@ -287,7 +285,7 @@ func (d *disk) removeSegments(atOnce bool) error {
 
 func (d *disk) removeDirectories(atOnce bool) error {
 	now := d.owner.opts.Now()
-	delay := d.owner.opts.Config.Topic.FileDeleteDelay
+	delay := d.owner.config.Load().Topic.FileDeleteDelay
 	var due []string
 	d.mu.Lock()
 	d.mu.retired = slices.DeleteFunc(d.mu.retired, func(r retired) bool {

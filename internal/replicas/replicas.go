@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/config"
@@ -34,24 +35,45 @@ var (
 type Options struct {
 	Self model.NodeID
 	Dirs []*datadir.Dir
-	// Incomplete says that a data directory could not be opened: what is missing
+	// Unusable are the data directories that could not be opened: what is missing
 	// may be there.
-	Incomplete bool
-	Config     *config.Broker
-	Now        func() time.Time
-	Log        *slog.Logger
-	Random     io.Reader
+	Unusable []Unusable
+	// MetadataDir is the path of the data directory that holds the metadata log.
+	// When it fails, so does the node.
+	MetadataDir string
+	// Removed are topics that the metadata log knows to be deleted: what is left
+	// of them goes.
+	Removed map[model.TopicID]struct{}
+	// Config is the effective configuration: see Reconfigure.
+	Config *config.Broker
+	// Propose changes the cluster: see [quorum.Quorum.Propose]. If it is nil,
+	// nobody is told what becomes of directories.
+	Propose func(context.Context, func(*metadata.Image) ([]metadata.Record, error)) error
+	// Fatal is told what ends the node.
+	Fatal  func(error)
+	Now    func() time.Time
+	Log    *slog.Logger
+	Random io.Reader
 }
 
 // Replicas are all partitions of this node.
 type Replicas struct {
-	opts  Options
-	disks []*disk
-	stats Stats
+	opts   Options
+	disks  []*disk
+	stats  Stats
+	config atomic.Pointer[config.Broker]
+	image  atomic.Pointer[metadata.Image] // The newest that was published.
+	news   chan struct{}                  // There is something to tell the cluster.
+
+	// changing is held by whoever makes, opens, moves or removes partitions.
+	changing sync.Mutex
 
 	mu struct {
 		sync.RWMutex
 		parts map[model.Partition]*replica
+		// planned says where partitions will be that are decided and not made yet,
+		// preferred where somebody wants one that does not exist.
+		planned, preferred map[model.Partition]*disk
 	}
 }
 
@@ -68,8 +90,11 @@ type replica struct {
 
 // Open opens the replicas that the image gives to this node.
 func Open(o Options, image *metadata.Image) (*Replicas, error) {
-	r := &Replicas{opts: o}
+	r := &Replicas{opts: o, news: make(chan struct{}, 1)}
+	r.config.Store(o.Config)
+	r.image.Store(image)
 	r.mu.parts = map[model.Partition]*replica{}
+	r.mu.planned, r.mu.preferred = map[model.Partition]*disk{}, map[model.Partition]*disk{}
 	for _, d := range o.Dirs {
 		k, err := openDisk(r, d)
 		if err != nil {
@@ -146,35 +171,17 @@ func (r *Replicas) makeMissing(image *metadata.Image, p model.Partition, t *meta
 func (r *Replicas) diskOf(p *metadata.Partition) *disk {
 	i := slices.Index(p.Replicas, r.opts.Self)
 	if i < 0 || i >= len(p.Directories) || p.Directories[i].IsZero() {
-		if r.opts.Incomplete {
+		if len(r.opts.Unusable) > 0 {
 			return nil
 		}
 		return r.emptiest()
 	}
 	for _, d := range r.disks {
-		if d.dir.Meta().Directory == p.Directories[i] {
+		if d.id() == p.Directories[i] {
 			return d
 		}
 	}
 	return nil
-}
-
-// Place chooses the directory of a new partition: the one with the fewest.
-func (r *Replicas) Place(model.Partition) model.UUID {
-	return r.emptiest().dir.Meta().Directory
-}
-
-func (r *Replicas) emptiest() *disk {
-	return slices.MinFunc(r.disks, func(a, b *disk) int { return int(a.placed.Load() - b.placed.Load()) })
-}
-
-// Directories are the ids of the data directories.
-func (r *Replicas) Directories() []model.UUID {
-	var ids []model.UUID
-	for _, d := range r.disks {
-		ids = append(ids, d.dir.Meta().Directory)
-	}
-	return ids
 }
 
 func (r *Replicas) entry(p model.Partition) *replica {
@@ -219,6 +226,10 @@ func (r *Replicas) each(do func(*replica)) {
 
 // Publish makes the node act on a new image.
 func (r *Replicas) Publish(delta *metadata.Delta, image *metadata.Image) {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	r.image.Store(image)
+	r.forgetPlans()
 	var made []made
 	for _, id := range slices.Compact(delta.Topics) {
 		made = append(made, r.topic(delta.From.TopicByID(id), image.TopicByID(id), image)...)
@@ -293,8 +304,7 @@ func (r *Replicas) openMade(image *metadata.Image, add []made) {
 				err = d.dir.CreateLog(m.p, m.id, each)
 			}
 			if err != nil {
-				d.unmade = true
-				r.failed(d, m.p, m.id, err)
+				r.notMade(d, m.p, m.id, err)
 				continue
 			}
 			r.open(image, d, m.p, m.id, false)
@@ -313,11 +323,20 @@ func (r *Replicas) create(image *metadata.Image, d *disk, p model.Partition, id 
 		err = d.dir.CreateLog(p, id, true)
 	}
 	if err != nil {
-		d.unmade = true
-		r.failed(d, p, id, err)
+		r.notMade(d, p, id, err)
 		return
 	}
 	r.open(image, d, p, id, false)
+}
+
+// notMade notes a partition whose directory could not be made: the next start
+// tries again, or whoever finds that there is space.
+func (r *Replicas) notMade(d *disk, p model.Partition, id model.TopicID, err error) {
+	d.unmade[p] = struct{}{}
+	r.failed(d, p, id, err)
+	if full(err) {
+		d.refuse(p, false)
+	}
 }
 
 func (r *Replicas) failed(d *disk, p model.Partition, id model.TopicID, err error) {
@@ -327,21 +346,18 @@ func (r *Replicas) failed(d *disk, p model.Partition, id model.TopicID, err erro
 		why = ErrDiskFull
 	}
 	r.put(p, &replica{id: id, disk: d, err: fmt.Errorf("%w: %w", why, err)})
+	d.judge(err)
 }
 
 // open opens a partition whose directory is there, and assigns it. found says
 // that the directory was not made just now.
 func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id model.TopicID, found bool) {
-	cfg, err := r.config(image, p.Topic)
+	cfg, err := r.topicConfig(image, p.Topic)
 	if err != nil {
 		r.failed(d, p, id, err)
 		return
 	}
-	options := partition.Options{
-		FS: d.dir.FS(), Dir: d.dir.LogPath(p.String()), ID: p, Self: r.opts.Self,
-		Log: d.logOptions(p, found), Config: cfg, ProducerExpiry: r.opts.Config.ProducerExpiration,
-		Dirty: d.flusher.add, Grown: d.grew, Full: d.dir.Full,
-	}
+	options := d.partitionOptions(p, cfg, d.logOptions(p, found))
 	var x *partition.Partition
 	err = d.dir.Spend(func() (err error) { // Recovery writes indexes.
 		x, err = partition.Open(options)
@@ -349,8 +365,12 @@ func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id mo
 	})
 	if err != nil {
 		r.failed(d, p, id, err)
+		if full(err) {
+			d.refuse(p, found)
+		}
 		return
 	}
+	delete(d.unmade, p)
 	d.placed.Add(1)
 	r.put(p, &replica{Partition: x, id: id, disk: d, marked: r.opts.Now()})
 	if t := image.Topic(p.Topic); t != nil && int(p.Index) < len(t.Partitions) {
@@ -364,32 +384,6 @@ func (r *Replicas) assign(name model.Partition, p *metadata.Partition) {
 		return
 	}
 	x.Assign(replication.Assignment{Epoch: p.LeaderEpoch, Leader: p.Leader, Members: p.ISR, Replicas: len(p.Replicas)})
-}
-
-func (r *Replicas) config(image *metadata.Image, topic string) (*config.Topic, error) {
-	c, err := config.ResolveTopic(r.opts.Config, image.Config(metadata.Resource{Type: metadata.ResourceTopic, Name: topic}))
-	if err != nil {
-		return nil, fmt.Errorf("config of topic %s: %w", topic, err)
-	}
-	return &c, nil
-}
-
-// configure gives a topic's partitions their new configuration.
-func (r *Replicas) configure(image *metadata.Image, topic string) {
-	t := image.Topic(topic)
-	if t == nil {
-		return
-	}
-	cfg, err := r.config(image, topic)
-	if err != nil {
-		r.opts.Log.Error("topic config not applied", "topic", topic, "err", err)
-		return
-	}
-	for i := range t.Partitions {
-		if x, err := r.Partition(model.Partition{Topic: topic, Index: int32(i)}); err == nil {
-			x.Configure(cfg)
-		}
-	}
 }
 
 // remove closes a topic's partitions and puts their directories away; the
@@ -406,6 +400,7 @@ func (r *Replicas) remove(t *metadata.Topic) {
 		if x == nil || x.id != t.ID || x.disk == nil {
 			continue
 		}
+		delete(x.disk.unmade, p)
 		var err error
 		if x.Partition != nil {
 			x.Retire()
@@ -426,6 +421,7 @@ func (r *Replicas) Run(ctx context.Context) {
 		all.Go(func() { d.flusher.run(ctx) })
 		all.Go(func() { d.keep(ctx) })
 	}
+	all.Go(func() { r.tellCluster(ctx) })
 	all.Wait()
 }
 

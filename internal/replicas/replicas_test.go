@@ -584,7 +584,7 @@ func TestCheckpointWhenChanged(t *testing.T) {
 	f := func(want int) {
 		t.Helper()
 		written = 0
-		w.ok(w.disks[0].checkpoint())
+		w.ok(errors.Join(w.disks[0].checkpointCommitted(), w.disks[0].checkpointStarts()))
 		if written != want {
 			t.Errorf("%d written, want %d", written, want)
 		}

@@ -1,0 +1,87 @@
+package broker
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/barnabas-log/barnabas/internal/datadir"
+	"github.com/barnabas-log/barnabas/internal/replicas"
+	"github.com/barnabas-log/barnabas/internal/vfs"
+	"github.com/barnabas-log/barnabas/model"
+)
+
+// openDirs takes the data directories into possession. The one that holds the
+// metadata log comes first and decides who this node is; the others must agree.
+// One of the others that cannot be read takes its partitions offline, no more.
+func (b *Broker) openDirs() error {
+	want := datadir.Identity{Node: model.NoNode, DefaultNode: model.NodeID(b.config.NodeID)}
+	if b.config.NodeIDGiven {
+		want.Node = model.NodeID(b.config.NodeID)
+	}
+	at, err := filepath.Abs(b.config.Disks.Metadata)
+	if err != nil {
+		return err
+	}
+	if b.metadata, err = b.openDir(at, want); err != nil {
+		return err
+	}
+	want.Node, want.Cluster = b.metadata.Meta().Node, b.metadata.Meta().Cluster
+	for _, path := range b.config.LogDirs {
+		if err := b.openLogDir(path, want); err != nil {
+			return err
+		}
+	}
+	if len(b.dirs) == 0 {
+		return fmt.Errorf("no data directory can be used, the last one: %w", b.unusable[len(b.unusable)-1].Err)
+	}
+	b.config, err = b.config.WithNodeID(int32(want.Node))
+	return err
+}
+
+func (b *Broker) openLogDir(path string, want datadir.Identity) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if abs == b.metadata.Path() {
+		b.dirs = append(b.dirs, b.metadata)
+		return nil
+	}
+	d, err := b.openDir(abs, want)
+	switch {
+	case err == nil:
+		b.dirs = append(b.dirs, d)
+	case errors.Is(err, vfs.ErrLocked) || errors.Is(err, datadir.ErrIdentity):
+		return err
+	default:
+		b.log("broker").Error("data directory not usable, its partitions are offline", "dir", abs, "err", err)
+		b.unusable = append(b.unusable, replicas.Unusable{Path: abs, Err: err})
+	}
+	return nil
+}
+
+func (b *Broker) openDir(path string, want datadir.Identity) (*datadir.Dir, error) {
+	d, err := datadir.Open(b.opts.FS, path, want, rand.Reader)
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, fmt.Errorf("data directory %s is in use by another broker: %w", path, err)
+	}
+	return d, err
+}
+
+// closeMetadata gives back the directory of the metadata log, if it has one of
+// its own.
+func (b *Broker) closeMetadata() error {
+	if b.metadata == nil {
+		return nil
+	}
+	for _, d := range b.dirs {
+		if d == b.metadata {
+			return nil
+		}
+	}
+	return b.metadata.Close()
+}
+
+func (b *Broker) self() model.NodeID { return b.metadata.Meta().Node }
