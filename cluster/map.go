@@ -140,6 +140,17 @@ func (m *Map) Controller(ctx context.Context) (Broker, error) {
 	return m.broker(id)
 }
 
+// Node is the broker with that id, for what is asked of one broker and no other.
+func (m *Map) Node(ctx context.Context, id model.NodeID) (Broker, error) {
+	if b, err := m.broker(id); err == nil {
+		return b, nil
+	}
+	if _, err := m.Metadata(ctx, []string{}, false); err != nil {
+		return nil, err
+	}
+	return m.broker(id)
+}
+
 func (m *Map) broker(id model.NodeID) (Broker, error) {
 	m.mu.Lock()
 	address, ok := m.mu.brokers[id]

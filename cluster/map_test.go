@@ -107,6 +107,23 @@ func TestController(t *testing.T) {
 	}
 }
 
+func TestNode(t *testing.T) {
+	f := newFake()
+	m := f.cluster("seed:1")
+	ctx := context.Background()
+	for range 2 {
+		if b, err := m.Node(ctx, 1); err != nil || address(b) != "a:1" {
+			t.Errorf("%s, %v", address(b), err)
+		}
+	}
+	if n := f.asked["seed:1"]; n != 1 {
+		t.Errorf("metadata was asked for %d times", n)
+	}
+	if _, err := m.Node(ctx, 3); !errors.Is(err, cluster.ErrNoBroker) {
+		t.Errorf("no such node: %v", err)
+	}
+}
+
 // One broker that is up is enough, seeds that are down are passed over, and
 // when all brokers of the metadata are gone the seeds are asked again.
 func TestFailover(t *testing.T) {

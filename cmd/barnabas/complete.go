@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/barnabas-log/barnabas/cluster"
+	"github.com/barnabas-log/barnabas/internal/config"
 )
 
 // completer offers words to the shell; each may have a tab and what it means
@@ -80,4 +82,120 @@ func (f *clientFlags) completePartitions(_ *cobra.Command, have []string, _ stri
 		}
 		return w, err
 	})
+}
+
+// completeTarget completes TYPE and NAME; found is false when both are there.
+func (f *configFlags) completeTarget(have []string) (w []string, d cobra.ShellCompDirective, r resource, found bool) {
+	if len(have) == 0 {
+		for _, k := range configKinds() {
+			w = append(w, k.word)
+		}
+		return w, noFiles, r, false
+	}
+	r, named, _, err := f.target(have)
+	if err != nil {
+		return nil, noFiles, r, false
+	}
+	if named {
+		return nil, noFiles, r, true
+	}
+	w, d = f.asking(func(ctx context.Context, m *cluster.Map) (names []string, err error) {
+		all, err := resourcesOf(ctx, m, r.configKind)
+		for _, x := range all {
+			names = append(names, x.name)
+		}
+		return names, err
+	})
+	return w, d, r, false
+}
+
+// completeKeys completes TYPE NAME KEY….
+func (f *configFlags) completeKeys(_ *cobra.Command, have []string, _ string) ([]string, cobra.ShellCompDirective) {
+	w, d, r, found := f.completeTarget(have)
+	if !found {
+		return w, d
+	}
+	return f.completeKeysOf(r, "")
+}
+
+// completePairs completes TYPE NAME KEY=VALUE…: the keys, and then values where
+// there are only some.
+func (f *configFlags) completePairs(_ *cobra.Command, have []string, typed string) ([]string, cobra.ShellCompDirective) {
+	w, d, r, found := f.completeTarget(have)
+	if !found {
+		return w, d
+	}
+	return f.completePairsOf(r, typed)
+}
+
+// completeTopicConfig completes -c key=value of a topic that may not be there.
+func (f *clientFlags) completeTopicConfig(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if key, _, ok := strings.Cut(typed, "="); ok {
+		var w []string
+		for _, v := range valuesOf(kindTopic, key) {
+			w = append(w, key+"="+v)
+		}
+		return w, noFiles
+	}
+	var w []string
+	for _, k := range config.TopicKeys() {
+		w = append(w, k.Name+"=\t"+k.Doc)
+	}
+	return w, noFiles | cobra.ShellCompDirectiveNoSpace
+}
+
+func (f *clientFlags) completePairsOf(r resource, typed string) ([]string, cobra.ShellCompDirective) {
+	key, _, ok := strings.Cut(typed, "=")
+	if !ok {
+		w, d := f.completeKeysOf(r, "=")
+		return w, d | cobra.ShellCompDirectiveNoSpace
+	}
+	var w []string
+	for _, v := range valuesOf(r.configKind, key) {
+		w = append(w, key+"="+v)
+	}
+	return w, noFiles
+}
+
+func (f *clientFlags) completeKeysOf(r resource, suffix string) ([]string, cobra.ShellCompDirective) {
+	return f.asking(func(ctx context.Context, m *cluster.Map) (keys []string, err error) {
+		// What is not there yet (a subscription, a group) has the keys of any.
+		list, err := describeConfig(ctx, m, r, describeOptions{docs: true})
+		for _, s := range list {
+			keys = append(keys, s.Key+suffix+"\t"+s.Doc)
+		}
+		if r.configKind == kindBroker && r.name == "" { // A broker shows only those that are set.
+			for _, k := range config.BrokerKeys() {
+				keys = append(keys, k.Name+suffix+"\t"+k.Doc)
+			}
+		}
+		return keys, err
+	})
+}
+
+// valuesOf are the values that a setting may have, where they can be counted.
+func valuesOf(k configKind, key string) []string {
+	if k == kindLogger {
+		return []string{"DEBUG", "INFO", "WARN", "ERROR", "FATAL", "TRACE"}
+	}
+	switch key {
+	case "cleanup.policy", "log.cleanup.policy":
+		return []string{"delete", "compact", "compact,delete"}
+	case "compression.type":
+		return []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}
+	case "message.timestamp.type", "log.message.timestamp.type":
+		return []string{"CreateTime", "LogAppendTime"}
+	case "durability":
+		return []string{"fsync", "os"}
+	case "record.validation":
+		return []string{"full", "header"}
+	}
+	lookup := config.LookupBrokerKey
+	if k == kindTopic {
+		lookup = config.LookupTopicKey
+	}
+	if c, ok := lookup(key); ok && c.Type == config.Boolean {
+		return []string{"true", "false"}
+	}
+	return nil
 }

@@ -69,6 +69,8 @@ func commands() []*cobra.Command {
 		newProduceCmd(),
 		newConsumeCmd(),
 		newTailCmd(),
+		newConfigCmd(),
+		newQuotaCmd(),
 		newLogCmd(),
 		newBenchCmd(),
 		newVersionCmd(),

@@ -21,12 +21,13 @@ func newTopicCmd() *cobra.Command {
 	f := new(clientFlags)
 	cmd := &cobra.Command{
 		Use:   "topic",
-		Short: "Create, list, describe and delete topics",
+		Short: "Create, list, describe, alter, trim and delete topics",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(cmd)
-	cmd.AddCommand(newTopicCreateCmd(f), newTopicListCmd(f), newTopicDescribeCmd(f), newTopicDeleteCmd(f))
+	cmd.AddCommand(newTopicCreateCmd(f), newTopicListCmd(f), newTopicDescribeCmd(f), newTopicAlterCmd(f),
+		newTopicAddPartitionsCmd(f), newTopicTrimCmd(f), newTopicDeleteCmd(f))
 	return cmd
 }
 
@@ -44,12 +45,12 @@ func newTopicCreateCmd(f *clientFlags) *cobra.Command {
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			topic := wire.CreateTopicsRequestCreatableTopic{Name: a[0], NumPartitions: partitions, ReplicationFactor: replicas}
-			for _, c := range configs {
-				key, value, ok := strings.Cut(c, "=")
-				if !ok {
-					return usage("--config %q: want key=value", c)
-				}
-				topic.Configs = append(topic.Configs, wire.CreateTopicsRequestCreatableTopicConfig{Name: key, Value: &value})
+			pairs, err := parsePairs("--config", configs)
+			if err != nil {
+				return err
+			}
+			for _, c := range pairs {
+				topic.Configs = append(topic.Configs, wire.CreateTopicsRequestCreatableTopicConfig{Name: c.key, Value: &c.value})
 			}
 			return f.createTopic(cmd.Context(), cmd.OutOrStdout(), topic)
 		},
@@ -57,6 +58,7 @@ func newTopicCreateCmd(f *clientFlags) *cobra.Command {
 	cmd.Flags().Int32VarP(&partitions, "partitions", "p", -1, "number of partitions, -1 for the broker's num.partitions")
 	cmd.Flags().Int16VarP(&replicas, "replicas", "r", -1, "replicas of each partition, -1 for the broker's default.replication.factor")
 	cmd.Flags().StringArrayVarP(&configs, "config", "c", nil, "topic setting, key=value; may be repeated")
+	complete(cmd, "config", f.completeTopicConfig)
 	return cmd
 }
 
@@ -249,49 +251,34 @@ func (d *topicDescription) print(out io.Writer) error {
 	return nil
 }
 
-// Values of DescribeConfigs.
-const (
-	resourceTopic      = 2
-	sourceDynamicTopic = 1
-)
-
 // topicConfigs are the settings made for the topic itself.
 func topicConfigs(ctx context.Context, m *cluster.Map, name string) (map[string]string, error) {
-	req := wire.NewDescribeConfigsRequest()
-	req.Resources = append(req.Resources, wire.DescribeConfigsRequestDescribeConfigsResource{ResourceType: resourceTopic, ResourceName: name})
-	r, err := m.Do(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	resp, ok := r.(*wire.DescribeConfigsResponse)
-	if !ok {
-		return nil, fmt.Errorf("describe %s: answered by %T", name, r)
-	}
+	r := resource{kindTopic, name}
+	list, err := describeConfig(ctx, m, r, describeOptions{})
 	out := make(map[string]string)
-	for _, res := range resp.Results {
-		if err := refusal(res.ErrorCode, res.ErrorMessage); err != nil {
-			return nil, fmt.Errorf("describe %s: %w", name, err)
-		}
-		for _, c := range res.Configs {
-			if c.ConfigSource == sourceDynamicTopic && c.Value != nil {
-				out[c.Name] = *c.Value
-			}
+	for _, s := range list {
+		if r.own(s) && s.Value != nil {
+			out[s.Key] = *s.Value
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 func newTopicDeleteCmd(f *clientFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:               "delete NAME",
-		Short:             "Delete a topic and all its records",
-		Example:           "  barnabas topic delete letters",
-		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: f.completeTopics,
-		RunE: func(cmd *cobra.Command, a []string) error {
-			return f.deleteTopic(cmd.Context(), cmd.OutOrStdout(), a[0])
-		},
-	}
+	var yes bool
+	cmd := f.ofTopic(&cobra.Command{
+		Use:     "delete NAME",
+		Short:   "Delete a topic and all its records",
+		Long:    "Delete a topic and all its records. On a terminal it asks first.",
+		Example: "  barnabas topic delete letters\n  barnabas topic delete letters --yes",
+	}, func(cmd *cobra.Command, name string) error {
+		if err := confirm(cmd, yes, "Delete topic "+name+" and all its records, for ever?"); err != nil {
+			return err
+		}
+		return f.deleteTopic(cmd.Context(), cmd.OutOrStdout(), name)
+	})
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
 }
 
 func (f *clientFlags) deleteTopic(ctx context.Context, out io.Writer, name string) error {
