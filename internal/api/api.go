@@ -45,6 +45,7 @@ type Options struct {
 	Config    *config.Broker
 	Metadata  Metadata
 	Replicas  Replicas
+	Disks     Disks
 	Rules     controller.Rules
 	// Advertised is where clients find this node, by listener. A host of ""
 	// stands for the address that the client's connection came in by.
@@ -148,6 +149,7 @@ func operations() []operation {
 		op(wire.ApiVersionsKey, (*session).serveApiVersions),
 		op(wire.CreateTopicsKey, answer((*session).createTopics)),
 		op(wire.DeleteTopicsKey, answer((*session).deleteTopics)),
+		op(wire.DeleteRecordsKey, answer((*session).deleteRecords)),
 		op(wire.InitProducerIDKey, answer((*session).initProducerID)),
 		op(wire.OffsetForLeaderEpochKey, answer((*session).offsetForLeaderEpoch)),
 		op(wire.DescribeConfigsKey, answer((*session).describeConfigs)),

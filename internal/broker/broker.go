@@ -239,7 +239,7 @@ func (b *Broker) join(ctx context.Context, listeners []open) error {
 // serve lets clients in.
 func (b *Broker) serve(ctx context.Context, listeners []open) {
 	b.api = api.New(api.Options{
-		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: doors{b.replicas.Load()},
+		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: doors{b.replicas.Load()}, Disks: b.replicas.Load(),
 		Rules:      controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Random: rand.Reader},
 		Advertised: b.advertised(listeners), Now: b.opts.Now, Log: b.log("api"),
 	})

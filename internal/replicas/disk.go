@@ -45,6 +45,7 @@ type disk struct {
 		forgotten map[model.Partition]struct{}
 		retired   []retired
 		failed    error
+		starts    starts
 		// refused are partitions that there was no space for: see refuse.
 		refused map[model.Partition]bool
 		// grown are the partitions that have something above their mark,
@@ -53,6 +54,7 @@ type disk struct {
 		grown, deleting map[*partition.Partition]struct{}
 	}
 	writing sync.Mutex // Held by writeMarks.
+	keeping sync.Mutex // Held by who takes marks: one at a time of a log.
 	// unmarked is how many bytes were synced since the last marks; early wakes
 	// the keeper when they are too many.
 	unmarked atomic.Int64
@@ -73,6 +75,7 @@ type retired struct {
 func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
 	k := &disk{owner: r, dir: d, early: make(chan struct{}, 1)}
 	k.unmade = map[model.Partition]struct{}{}
+	k.mu.starts = starts{}
 	k.mu.forgotten, k.mu.refused = map[model.Partition]struct{}{}, map[model.Partition]bool{}
 	k.mu.grown, k.mu.deleting = map[*partition.Partition]struct{}{}, map[*partition.Partition]struct{}{}
 	k.flusher = newFlusher(k)
@@ -499,3 +502,7 @@ func (d *disk) reconfigure(*config.Broker) {}
 
 // touch says that retention should look at a partition.
 func (d *disk) touch(*partition.Partition) {}
+
+// retainSoon has retention look at what was touched without waiting for its
+// time.
+func (d *disk) retainSoon() {}

@@ -86,7 +86,7 @@ func (d *disk) markGrown() error {
 	d.unmarked.Store(0)
 	var due []*replica
 	d.eachGrown(func(x *replica) {
-		if x.Config().FsyncAcks || now.Sub(x.marked) >= d.owner.config.Load().RecoveryCheckpoint {
+		if x.Config().FsyncAcks || now.Sub(time.Unix(0, x.marked.Load())) >= d.owner.config.Load().RecoveryCheckpoint {
 			due = append(due, x)
 		}
 	})
@@ -136,13 +136,16 @@ const markTogether = 256
 func (d *disk) mark(logs []*replica, together int) error {
 	var errs []error
 	for some := range slices.Chunk(logs, max(together, 1)) {
-		errs = append(errs, d.markSome(some))
+		d.keeping.Lock()
+		errs = append(errs, d.markSome(some)...)
+		d.keeping.Unlock()
 	}
 	return errors.Join(errs...)
 }
 
-func (d *disk) markSome(logs []*replica) error {
-	var errs []error
+// markSome returns an error or nil for each log. Caller holds keeping.
+func (d *disk) markSome(logs []*replica) []error {
+	errs := make([]error, len(logs))
 	markings := make([]*commitlog.Marking, len(logs))
 	begun := 0
 	for i, x := range logs {
@@ -152,29 +155,30 @@ func (d *disk) markSome(logs []*replica) error {
 		d.mu.Unlock()
 		m, err := x.BeginMarkOf(d)
 		if err != nil {
-			errs = append(errs, d.notMarked(x, err))
+			errs[i] = d.notMarked(x, err)
 			continue
 		}
-		x.marked = d.owner.opts.Now()
+		x.marked.Store(d.owner.opts.Now().UnixNano())
 		markings[i] = m
 		begun++
 	}
+	var all error
 	if begun >= manyDirty {
 		// Then the sync of each finds nothing left to do.
-		errs = append(errs, d.dir.SyncAll())
+		all = d.dir.SyncAll()
 	}
 	for i, m := range markings {
 		if m == nil {
 			continue
 		}
 		mark, err := m.Finish()
-		if err != nil {
-			errs = append(errs, d.notMarked(logs[i], err))
+		if err = errors.Join(err, all); err != nil {
+			errs[i] = d.notMarked(logs[i], err)
 			continue
 		}
 		d.keepMark(logs[i], mark)
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // notMarked sees to it that a log is marked another time, unless it is gone.

@@ -84,8 +84,8 @@ type replica struct {
 	disk *disk // Nil if it is not known where the directory is.
 	err  error // Set instead of Partition.
 
-	marked time.Time // The last mark; the keeper's.
-	told   bool      // That it is offline was logged; the keeper's.
+	marked atomic.Int64 // The time of the last mark, in nanoseconds since 1970.
+	told   bool         // That it is offline was logged; the keeper's.
 }
 
 // Open opens the replicas that the image gives to this node.
@@ -372,7 +372,9 @@ func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id mo
 	}
 	delete(d.unmade, p)
 	d.placed.Add(1)
-	r.put(p, &replica{Partition: x, id: id, disk: d, marked: r.opts.Now()})
+	y := &replica{Partition: x, id: id, disk: d}
+	y.marked.Store(r.opts.Now().UnixNano())
+	r.put(p, y)
 	if t := image.Topic(p.Topic); t != nil && int(p.Index) < len(t.Partitions) {
 		r.assign(p, t.Partitions[p.Index])
 	}
