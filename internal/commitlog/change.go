@@ -252,6 +252,8 @@ type Retention struct {
 	// Bytes deletes the oldest segments while the others hold at least as many
 	// (retention.bytes); ignored if not positive.
 	Bytes int64
+	// Oldest deletes so many of the oldest segments, whatever the rest says.
+	Oldest int
 	// Limit keeps the segments that reach beyond it: the commit point.
 	Limit model.Offset
 }
@@ -314,8 +316,8 @@ func (l *Log) takeOut(now time.Time, r Retention) ([]*segment, error) {
 	l.mu.segments = slices.Clone(l.mu.segments[n:])
 	l.mu.start = max(l.mu.start, l.mu.segments[0].base)
 	for _, s := range gone {
+		l.mu.deleted = append(l.mu.deleted, deletedSegment{s.base, now, s.file, s.size})
 		s.closeLocked()
-		l.mu.deleted = append(l.mu.deleted, deletedSegment{s.base, now})
 	}
 	return gone, nil
 }
@@ -329,7 +331,7 @@ func (l *Log) retainable(now time.Time, r Retention) (int, error) {
 		if end > r.Limit {
 			return i, nil
 		}
-		gone := end <= l.Start() || r.Bytes > 0 && surplus >= s.size
+		gone := end <= l.Start() || i < r.Oldest || r.Bytes > 0 && surplus >= s.size
 		if !gone && r.Age > 0 {
 			old, err := l.olderThan(s, now.Add(-r.Age))
 			if err != nil {
@@ -406,6 +408,7 @@ func (l *Log) DeleteExpired(now time.Time, delay time.Duration) (waiting int, er
 	}
 	gone := l.mu.deleted[:due]
 	l.mu.deleted = l.mu.deleted[due:]
+	l.holdLocked(gone, now)
 	waiting = len(l.mu.deleted)
 	l.mu.Unlock()
 	for _, d := range gone {

@@ -44,6 +44,8 @@ type Log struct {
 		places     places
 		// deleted are segments that retention renamed and DeleteExpired removes.
 		deleted []deletedSegment
+		// held are removed files that readers keep open.
+		held []deletedSegment
 	}
 
 	epochs epochs
@@ -64,7 +66,9 @@ type Log struct {
 
 type deletedSegment struct {
 	base model.Offset
-	at   time.Time
+	at   time.Time // When it was deleted or, if it is held, removed.
+	file *handle   // Nil if it was not open.
+	size int64
 }
 
 // Start is the first offset that may be read.

@@ -47,7 +47,7 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 	if int64(len(b)) > cfg.SegmentBytes {
 		return Appended{}, fmt.Errorf("%w: %d bytes", ErrTooLargeForSegment, len(b))
 	}
-	p.home.Load().room(len(b), cfg.SegmentBytes)
+	p.home.Load().room(len(b), segmentToDelete(cfg))
 	var w woken
 	p.mu.Lock()
 	at := p.home.Load()
@@ -69,6 +69,15 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 		a.LogAppendTime = info.MaxTimestamp
 	}
 	return a, err
+}
+
+// segmentToDelete is the size of a segment, without limit where segments are
+// not deleted: nobody makes room there, and so nobody waits for it.
+func segmentToDelete(cfg *config.Topic) int64 {
+	if !cfg.Delete {
+		return math.MaxInt64
+	}
+	return cfg.SegmentBytes
 }
 
 // checkOptions are the topic's rules for a client's batch.

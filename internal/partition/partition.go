@@ -277,11 +277,7 @@ func (p *Partition) Retain(now time.Time) (int, error) {
 		return 0, err
 	}
 	n, err := p.Log().Retain(now, r)
-	if n > 0 {
-		p.mu.Lock()
-		p.mu.producers.LogStart(p.Log().Start())
-		p.mu.Unlock()
-	}
+	p.started(n)
 	return n, err
 }
 

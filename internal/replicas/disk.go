@@ -59,6 +59,12 @@ type disk struct {
 	// the keeper when they are too many.
 	unmarked atomic.Int64
 	early    chan struct{}
+	// retention says what to look at; soon is set when it should not wait for its
+	// time. deleted counts what it and others took.
+	retention retention
+	soon      atomic.Bool
+	deleted   struct{ segments, bytes atomic.Int64 }
+	brim      *brim
 	// checkpoints are what is in the files; the lock is held while one is written.
 	checkpoints struct {
 		sync.Mutex
@@ -73,7 +79,9 @@ type retired struct {
 }
 
 func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
-	k := &disk{owner: r, dir: d, early: make(chan struct{}, 1)}
+	k := &disk{owner: r, dir: d, early: make(chan struct{}, 1), brim: newBrim()}
+	k.reconfigure(r.config.Load())
+	k.retention.due, k.retention.touched = newQueue(), map[*partition.Partition]struct{}{}
 	k.unmade = map[model.Partition]struct{}{}
 	k.mu.starts = starts{}
 	k.mu.forgotten, k.mu.refused = map[model.Partition]struct{}{}, map[model.Partition]bool{}
@@ -256,9 +264,13 @@ func (d *disk) syncRecovered() error {
 // synced counts what a recovery would have to read, and calls for marks when it
 // becomes much.
 func (d *disk) synced(bytes int64) {
-	if d.unmarked.Add(bytes) < markBytes {
-		return
+	if d.unmarked.Add(bytes) >= markBytes {
+		d.wakeKeeper()
 	}
+}
+
+// wakeKeeper has the keeper look at what is early.
+func (d *disk) wakeKeeper() {
 	select {
 	case d.early <- struct{}{}:
 	default:
@@ -270,6 +282,7 @@ func (d *disk) grew(p *partition.Partition) {
 	d.mu.Lock()
 	d.mu.grown[p] = struct{}{}
 	d.mu.Unlock()
+	d.touch(p)
 }
 
 // replicaOf is the replica of a partition, nil if it was retired or moved away
@@ -295,7 +308,7 @@ func (d *disk) partitionOptions(p model.Partition, cfg *config.Topic, log commit
 	return partition.Options{
 		FS: d.dir.FS(), Dir: d.dir.LogPath(p.String()), ID: p, Self: r.opts.Self,
 		Log: log, Config: cfg, ProducerExpiry: r.config.Load().ProducerExpiration, Owner: d,
-		Dirty: d.flusher.add, Grown: d.grew, Full: d.dir.Full, Failed: d.partitionFailed,
+		Dirty: d.flusher.add, Grown: d.grew, Full: d.dir.Full, Room: d.room, Failed: d.partitionFailed,
 	}
 }
 
@@ -317,13 +330,18 @@ func (d *disk) tell(p model.Partition) func(commitlog.Event) {
 		if e.Err != nil {
 			attrs = append(attrs, "err", e.Err)
 		}
+		if e.Kind == commitlog.EventRolled {
+			d.brim.hasRolled(p)
+		}
 		switch e.Kind {
 		case commitlog.EventOffline, commitlog.EventMarkLost:
 			log.Error(string(e.Kind), attrs...)
 		case commitlog.EventTornTail, commitlog.EventDropped, commitlog.EventIndexRebuilt:
 			log.Warn(string(e.Kind), attrs...)
-		case commitlog.EventDeleted:
-			log.Info(string(e.Kind), attrs...)
+		case commitlog.EventDeleted: // There may be many: who deletes sums them up.
+			d.deleted.segments.Add(1)
+			d.deleted.bytes.Add(e.Bytes)
+			log.Debug(string(e.Kind), attrs...)
 		default:
 			log.Debug(string(e.Kind), attrs...)
 		}
@@ -355,6 +373,7 @@ func (d *disk) retire(x *replica) error {
 	delete(d.mu.grown, x.Partition)
 	delete(d.mu.deleting, x.Partition)
 	d.mu.Unlock()
+	d.forgetRetention(x.Partition)
 	return d.putAway(x.ID)
 }
 
@@ -496,13 +515,3 @@ func (d *disk) checkpoint(i int, file string, now datadir.Offsets) error {
 	d.checkpoints.written[i] = now
 	return nil
 }
-
-// reconfigure takes what a new configuration says of the disk.
-func (d *disk) reconfigure(*config.Broker) {}
-
-// touch says that retention should look at a partition.
-func (d *disk) touch(*partition.Partition) {}
-
-// retainSoon has retention look at what was touched without waiting for its
-// time.
-func (d *disk) retainSoon() {}

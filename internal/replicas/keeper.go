@@ -27,13 +27,13 @@ const (
 func (d *disk) keep(ctx context.Context) {
 	c := d.owner.config.Load()
 	jobs := []*job{
-		{every: markEvery, do: d.markGrown},
+		marks:     {every: markEvery, do: d.markGrown},
+		retaining: {every: c.RetentionCheck, first: firstRetention, do: d.retain},
 		{every: time.Second, do: d.flushDue},
 		{every: time.Second, do: d.restore},
 		{every: markEvery, do: d.tellOffline},
 		{every: c.WatermarkCheckpoint, do: d.checkpointCommitted},
 		{every: c.StartCheckpoint, do: d.checkpointStarts},
-		{every: c.RetentionCheck, first: firstRetention, do: d.retain},
 		{every: idleAfter, do: d.idle},
 		{every: c.ProducerExpirationCheck, do: d.expireProducers},
 		{every: time.Second, do: d.removeRetired},
@@ -50,11 +50,27 @@ func (d *disk) keep(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-d.early:
-			jobs[0].due = time.Time{} // Marks.
+			d.hurry(jobs)
 		}
 		d.runDue(jobs)
 	}
 }
+
+// hurry makes due what somebody does not want to wait for.
+func (d *disk) hurry(jobs []*job) {
+	if d.unmarked.Load() >= markBytes {
+		jobs[marks].due = time.Time{}
+	}
+	if d.soon.Swap(false) {
+		jobs[retaining].due = time.Time{}
+	}
+}
+
+// Places of jobs that may become due before their time.
+const (
+	marks = iota
+	retaining
+)
 
 type job struct {
 	every, first time.Duration
@@ -153,6 +169,7 @@ func (d *disk) markSome(logs []*replica) []error {
 		d.mu.Lock()
 		delete(d.mu.grown, x.Partition)
 		d.mu.Unlock()
+		d.touch(x.Partition) // The last look at it may have been before the last append.
 		m, err := x.BeginMarkOf(d)
 		if err != nil {
 			errs[i] = d.notMarked(x, err)
@@ -229,82 +246,6 @@ func (d *disk) flushDue() error {
 		}
 	})
 	return nil
-}
-
-// retain gives up what the topics' retention says.
-func (d *disk) retain() error {
-	now := d.owner.opts.Now()
-	var errs []error
-	d.each(func(x *replica) {
-		n, err := x.Retain(now)
-		if err != nil && !errors.Is(err, commitlog.ErrClosed) {
-			errs = append(errs, err)
-		}
-		if n > 0 {
-			d.mu.Lock()
-			d.mu.deleting[x.Partition] = struct{}{}
-			d.mu.grown[x.Partition] = struct{}{} // Its mark has the old start.
-			d.mu.Unlock()
-		}
-	})
-	return errors.Join(errs...)
-}
-
-// removeRetired frees deleted segments and directories whose time has come: on
-// a disk that is nearly full, at once.
-func (d *disk) removeRetired() error {
-	d.mu.Lock()
-	nothing := len(d.mu.deleting) == 0 && len(d.mu.retired) == 0
-	d.mu.Unlock()
-	if nothing {
-		return nil
-	}
-	low := d.dir.Low()
-	return errors.Join(d.removeSegments(low), d.removeDirectories(low))
-}
-
-func (d *disk) removeSegments(atOnce bool) error {
-	now := d.owner.opts.Now()
-	d.mu.Lock()
-	deleting := slices.Collect(maps.Keys(d.mu.deleting))
-	d.mu.Unlock()
-	var errs []error
-	for _, p := range deleting {
-		delay := p.Config().FileDeleteDelay
-		if atOnce {
-			delay = 0
-		}
-		waiting, err := p.Log().DeleteExpired(now, delay)
-		if err != nil && !errors.Is(err, commitlog.ErrClosed) {
-			errs = append(errs, err)
-		}
-		if waiting == 0 {
-			d.mu.Lock()
-			delete(d.mu.deleting, p)
-			d.mu.Unlock()
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (d *disk) removeDirectories(atOnce bool) error {
-	now := d.owner.opts.Now()
-	delay := d.owner.config.Load().Topic.FileDeleteDelay
-	var due []string
-	d.mu.Lock()
-	d.mu.retired = slices.DeleteFunc(d.mu.retired, func(r retired) bool {
-		if !atOnce && now.Sub(r.at) < delay {
-			return false
-		}
-		due = append(due, r.name)
-		return true
-	})
-	d.mu.Unlock()
-	var errs []error
-	for _, name := range due {
-		errs = append(errs, d.dir.RemoveLog(name))
-	}
-	return errors.Join(errs...)
 }
 
 // idle closes the files of partitions that nobody writes.

@@ -375,6 +375,8 @@ func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id mo
 	y := &replica{Partition: x, id: id, disk: d}
 	y.marked.Store(r.opts.Now().UnixNano())
 	r.put(p, y)
+	d.touch(x)
+	d.brim.hasRolled(p) // It may have segments to give.
 	if t := image.Topic(p.Topic); t != nil && int(p.Index) < len(t.Partitions) {
 		r.assign(p, t.Partitions[p.Index])
 	}
@@ -422,6 +424,7 @@ func (r *Replicas) Run(ctx context.Context) {
 	for _, d := range r.disks {
 		all.Go(func() { d.flusher.run(ctx) })
 		all.Go(func() { d.keep(ctx) })
+		all.Go(func() { d.trim(ctx) })
 	}
 	all.Go(func() { r.tellCluster(ctx) })
 	all.Wait()

@@ -1,0 +1,420 @@
+package replicas
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/model"
+)
+
+// Each data directory has a trimmer, which keeps the file system that it is on
+// at log.retention.disk.percent: when it is fuller, the oldest sealed segments
+// of the directory go, over all partitions whose policy is deletion, until it is
+// not; when no sealed one is left, active ones are sealed, the largest first.
+// Internal topics are never touched, and those that are only compacted, or kept
+// for ever, are not deleted from.
+//
+// It asks the file system every second, and whenever as much was appended as was
+// left at the last look, so that a fast producer cannot run away from it. Files
+// are removed at once, file.delete.delay.ms or not; the space of one that
+// somebody reads comes back when he is done.
+
+const (
+	// brimPatience is how long an append waits when the mark was passed by more
+	// than a segment: deleting takes milliseconds, and a producer that waits is
+	// better off than one that is refused when the disk is full.
+	brimPatience = time.Second
+	// brimHeld is how long a removed file that somebody reads counts as free.
+	// Without it one slow reader would cost the segment after his, too.
+	brimHeld = 10 * time.Second
+	// brimStuck is how many bytes may be appended before the trimmer looks again
+	// when there was nothing to delete.
+	brimStuck = 16 << 20
+	// brimPending is how long the trimmer waits for a sync that has to come before
+	// a segment can go, and brimTries how often.
+	brimPending = 10 * time.Millisecond
+	brimTries   = 100
+	// brimSays is how often it says what it does.
+	brimSays = time.Minute
+)
+
+// brim is what the trimmer knows of its disk.
+type brim struct {
+	percent atomic.Int64 // 0 is off.
+	// left is how many bytes may be appended before the mark is reached, as far as
+	// is known.
+	left atomic.Int64
+	wake chan struct{}
+	mu   struct {
+		sync.Mutex
+		// round ends when something was freed, or nothing can be.
+		round chan struct{}
+		// rolled are partitions that have sealed a segment lately.
+		rolled map[model.Partition]struct{}
+	}
+	dropped struct{ segments, bytes atomic.Int64 }
+	stuck   atomic.Bool // Above the mark, and nothing to delete.
+
+	// The trimmer's own: partitions with a segment to delete by the time of the
+	// oldest, once known; those whose removed files somebody may read; what was
+	// said last.
+	oldest  queue
+	known   bool
+	holders map[*partition.Partition]struct{}
+	said    struct {
+		at              time.Time
+		segments, bytes int64
+	}
+}
+
+func newBrim() *brim {
+	b := &brim{wake: make(chan struct{}, 1), oldest: newQueue(), holders: map[*partition.Partition]struct{}{}}
+	b.mu.round, b.mu.rolled = make(chan struct{}), map[model.Partition]struct{}{}
+	b.left.Store(math.MaxInt64)
+	return b
+}
+
+// reconfigure takes what a new configuration says of the disk.
+func (d *disk) reconfigure(c *config.Broker) {
+	d.brim.percent.Store(int64(c.Disks.RetentionPercent))
+	d.brim.poke()
+}
+
+// poke wakes the trimmer.
+func (b *brim) poke() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// nextRound lets those who wait look again.
+func (b *brim) nextRound() {
+	b.mu.Lock()
+	close(b.mu.round)
+	b.mu.round = make(chan struct{})
+	b.mu.Unlock()
+}
+
+// room is told of every append. It calls for the trimmer when the mark is
+// reached, and waits for it when the mark was passed by more than a segment.
+func (d *disk) room(bytes int, segment int64) {
+	b := d.brim
+	if b.percent.Load() == 0 {
+		return
+	}
+	left := b.left.Add(-int64(bytes))
+	if left > 0 {
+		return
+	}
+	b.poke()
+	if left < -segment {
+		b.await(segment)
+	}
+}
+
+func (b *brim) await(segment int64) {
+	late := time.NewTimer(brimPatience)
+	defer late.Stop()
+	for {
+		b.mu.Lock()
+		round := b.mu.round
+		b.mu.Unlock()
+		if b.left.Load() >= -segment {
+			return
+		}
+		select {
+		case <-round:
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// hasRolled notes a partition that has one more sealed segment.
+func (b *brim) hasRolled(p model.Partition) {
+	if b.percent.Load() == 0 {
+		return
+	}
+	b.mu.Lock()
+	b.mu.rolled[p] = struct{}{}
+	b.mu.Unlock()
+}
+
+// trim runs the trimmer until ctx ends.
+func (d *disk) trim(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-d.brim.wake:
+		}
+		d.relieve(ctx)
+	}
+}
+
+// relieve deletes until the file system is not fuller than the mark.
+func (d *disk) relieve(ctx context.Context) {
+	b := d.brim
+	if b.percent.Load() == 0 || d.hasFailed() != nil {
+		if b.left.Load() != math.MaxInt64 {
+			b.off()
+		}
+		return
+	}
+	for tries := 0; ctx.Err() == nil; {
+		over, err := d.over()
+		if err != nil {
+			d.owner.opts.Log.Error("file system does not tell how full it is", "dir", d.dir.Path(), "err", err)
+			b.off()
+			d.judge(err)
+			return
+		}
+		b.left.Store(-over)
+		if over <= 0 {
+			b.settled()
+			return
+		}
+		d.sayFull()
+		freed, pending := d.makeRoom()
+		b.nextRound()
+		if freed {
+			tries = 0
+			continue
+		}
+		if tries++; !pending || tries > brimTries {
+			d.cannotRelieve(over)
+			return
+		}
+		pause(ctx, brimPending)
+	}
+}
+
+// off ends all waiting.
+func (b *brim) off() {
+	b.left.Store(math.MaxInt64)
+	b.known = false
+	b.stuck.Store(false)
+	b.nextRound()
+}
+
+func (b *brim) settled() {
+	if b.stuck.Swap(false) {
+		b.nextRound()
+	}
+}
+
+// pause waits, but not beyond the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// over is how many bytes are above the mark; below it they are negative.
+func (d *disk) over() (int64, error) {
+	u, err := d.dir.Usage()
+	if err != nil {
+		return 0, err
+	}
+	after := d.owner.opts.Now().Add(-brimHeld)
+	held := int64(0)
+	for p := range d.brim.holders {
+		bytes := p.Log().Held(after)
+		if held += bytes; bytes == 0 {
+			delete(d.brim.holders, p)
+		}
+	}
+	return u.Used - held - (u.Used+u.Free)/100*d.brim.percent.Load(), nil
+}
+
+// makeRoom takes one step: it removes what waits for removal, or deletes the
+// oldest segment, or seals the largest active one. pending says that a segment
+// could go if it were synced.
+func (d *disk) makeRoom() (freed, pending bool) {
+	if d.removeWaiting() {
+		return true, false
+	}
+	if freed, pending = d.dropOldest(); freed || pending {
+		return freed, pending
+	}
+	return d.rollLargest(), false
+}
+
+// removeWaiting removes what was deleted and waits for file.delete.delay.ms.
+func (d *disk) removeWaiting() bool {
+	d.mu.Lock()
+	waiting := len(d.mu.retired)
+	for p := range d.mu.deleting {
+		waiting += p.Log().Waiting()
+	}
+	d.mu.Unlock()
+	if waiting == 0 {
+		return false
+	}
+	d.tellIf(errors.Join(d.removeSegments(true), d.removeDirectories(true)))
+	return true
+}
+
+func (d *disk) tellIf(err error) {
+	if err != nil {
+		d.owner.opts.Log.Error("space not freed", "dir", d.dir.Path(), "err", err)
+		d.judge(err)
+	}
+}
+
+// internalTopic reports the topics that the broker itself needs.
+func internalTopic(name string) bool {
+	return name == "__consumer_offsets" || name == "__transaction_state" || name == "__share_group_state"
+}
+
+// droppable describes the oldest segment of a partition if it may go.
+func droppable(x *replica) (o commitlog.Oldest, ok bool, err error) {
+	if internalTopic(x.ID.Topic) || x.Err() != nil {
+		return o, false, nil
+	}
+	return x.Droppable()
+}
+
+// learn brings the queue up to date: with all partitions when the mark is
+// passed for the first time, later with those that sealed a segment.
+func (d *disk) learn() {
+	b := d.brim
+	b.mu.Lock()
+	rolled := b.mu.rolled
+	b.mu.rolled = map[model.Partition]struct{}{}
+	b.mu.Unlock()
+	if !b.known {
+		b.known = true
+		b.oldest = newQueue()
+		d.each(d.enqueue)
+		return
+	}
+	for p := range rolled {
+		if x := d.owner.entry(p); x != nil && x.err == nil && x.disk == d {
+			d.enqueue(x)
+		}
+	}
+}
+
+// enqueue puts a partition where its oldest segment stands.
+func (d *disk) enqueue(x *replica) {
+	o, ok, err := droppable(x)
+	if err != nil {
+		d.tellIf(notClosed(err))
+	}
+	if ok {
+		d.brim.oldest.set(x.Partition, o.Time)
+	} else {
+		d.brim.oldest.remove(x.Partition)
+	}
+}
+
+// dropOldest deletes the oldest segment of all.
+func (d *disk) dropOldest() (dropped, pending bool) {
+	d.learn()
+	var waiting []*replica
+	defer func() {
+		for _, x := range waiting {
+			d.enqueue(x)
+		}
+	}()
+	for {
+		q, ok := d.brim.oldest.takeFirst(math.MaxInt64)
+		if !ok {
+			return false, len(waiting) > 0
+		}
+		x := d.replicaOf(q.p)
+		if x == nil {
+			continue // It is gone.
+		}
+		o, ok, err := droppable(x)
+		switch {
+		case err != nil || !ok:
+			d.tellIf(notClosed(err))
+			continue
+		case o.Time > q.at: // Somebody else deleted what stood here.
+			d.brim.oldest.set(x.Partition, o.Time)
+			continue
+		}
+		dropped, err := d.drop(x, o)
+		d.tellIf(notClosed(err))
+		if dropped {
+			d.enqueue(x)
+			return true, false
+		}
+		waiting = append(waiting, x)
+	}
+}
+
+// drop deletes the oldest segment of a partition and its files.
+func (d *disk) drop(x *replica, o commitlog.Oldest) (bool, error) {
+	now := d.owner.opts.Now()
+	dropped, err := x.DropOldest(now)
+	if !dropped {
+		return false, err
+	}
+	d.deletedSome(x)
+	d.brim.holders[x.Partition] = struct{}{}
+	d.brim.dropped.segments.Add(1)
+	d.brim.dropped.bytes.Add(o.Bytes)
+	_, err2 := x.Log().DeleteExpired(now, 0)
+	return true, errors.Join(err, err2)
+}
+
+// rollLargest seals the largest active segment that may be deleted then.
+func (d *disk) rollLargest() bool {
+	var largest *replica
+	size := int64(0)
+	d.each(func(x *replica) {
+		if internalTopic(x.ID.Topic) || x.Err() != nil || !x.Config().Delete {
+			return
+		}
+		if n := x.Log().ActiveSize(); n > size {
+			largest, size = x, n
+		}
+	})
+	if largest == nil {
+		return false
+	}
+	err := d.dir.Spend(largest.Roll)
+	d.tellIf(notClosed(err))
+	return err == nil
+}
+
+// sayFull says, now and then, that segments go for want of space, and how many
+// went since it was said last.
+func (d *disk) sayFull() {
+	b, now := d.brim, d.owner.opts.Now()
+	if now.Sub(b.said.at) < brimSays {
+		return
+	}
+	segments, bytes := b.dropped.segments.Load(), b.dropped.bytes.Load()
+	d.owner.opts.Log.Warn("file system fuller than log.retention.disk.percent, the oldest segments go", "dir", d.dir.Path(),
+		"percent", b.percent.Load(), "segments", segments-b.said.segments, "bytes", bytes-b.said.bytes)
+	b.said.at, b.said.segments, b.said.bytes = now, segments, bytes
+}
+
+// cannotRelieve gives up until there is something new.
+func (d *disk) cannotRelieve(over int64) {
+	b := d.brim
+	b.left.Store(brimStuck)
+	if !b.stuck.Swap(true) {
+		d.owner.opts.Log.Error("file system fuller than log.retention.disk.percent, and no segment is left that may go",
+			"dir", d.dir.Path(), "percent", b.percent.Load(), "bytes", over)
+	}
+	b.nextRound()
+}
