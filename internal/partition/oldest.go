@@ -37,16 +37,27 @@ func (p *Partition) Droppable() (o commitlog.Oldest, ok bool, err error) {
 // It reports false if there is none that is committed. Its files wait for
 // [commitlog.Log.DeleteExpired].
 func (p *Partition) DropOldest(now time.Time) (bool, error) {
+	n, err := p.drop(now, commitlog.Retention{Oldest: 1})
+	return n > 0, err
+}
+
+// DropTrimmed deletes the segments that Trim has left before the start of the
+// log, and returns how many went.
+func (p *Partition) DropTrimmed(now time.Time) (int, error) {
+	return p.drop(now, commitlog.Retention{})
+}
+
+func (p *Partition) drop(now time.Time, r commitlog.Retention) (int, error) {
 	p.mu.Lock()
-	r := commitlog.Retention{Oldest: 1, Limit: p.mu.replica.Committed()}
+	r.Limit = p.mu.replica.Committed()
 	usable := p.mu.failed == nil && !p.mu.closed
 	p.mu.Unlock()
 	if !usable {
-		return false, nil
+		return 0, nil
 	}
 	n, err := p.Log().Retain(now, r)
 	p.started(n)
-	return n > 0, err
+	return n, err
 }
 
 // started tells the producers' state that segments were deleted.

@@ -59,8 +59,7 @@ type disk struct {
 	// the keeper when they are too many.
 	unmarked atomic.Int64
 	early    chan struct{}
-	// retention says what to look at; soon is set when it should not wait for its
-	// time. deleted counts what it and others took.
+	// retention says what to look at; soon is set when it should go on. deleted counts what it and others took.
 	retention retention
 	soon      atomic.Bool
 	deleted   struct{ segments, bytes atomic.Int64 }
@@ -82,6 +81,7 @@ func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
 	k := &disk{owner: r, dir: d, early: make(chan struct{}, 1), brim: newBrim()}
 	k.reconfigure(r.config.Load())
 	k.retention.due, k.retention.touched = newQueue(), map[*partition.Partition]struct{}{}
+	k.retention.trimmed = map[*partition.Partition]struct{}{}
 	k.unmade = map[model.Partition]struct{}{}
 	k.mu.starts = starts{}
 	k.mu.forgotten, k.mu.refused = map[model.Partition]struct{}{}, map[model.Partition]bool{}

@@ -36,6 +36,7 @@ func (d *disk) keep(ctx context.Context) {
 		{every: c.StartCheckpoint, do: d.checkpointStarts},
 		{every: idleAfter, do: d.idle},
 		{every: c.ProducerExpirationCheck, do: d.expireProducers},
+		{every: time.Second, do: d.dropTrimmed},
 		{every: time.Second, do: d.removeRetired},
 	}
 	now := d.owner.opts.Now()
@@ -61,7 +62,7 @@ func (d *disk) hurry(jobs []*job) {
 	if d.unmarked.Load() >= markBytes {
 		jobs[marks].due = time.Time{}
 	}
-	if d.soon.Swap(false) {
+	if d.soon.Swap(false) { // A check is under way.
 		jobs[retaining].due = time.Time{}
 	}
 }

@@ -19,7 +19,8 @@ type retention struct {
 	sync.Mutex
 	due     queue
 	touched map[*partition.Partition]struct{}
-	looking []*partition.Partition // The rest of the check under way.
+	trimmed map[*partition.Partition]struct{} // See trimmed.
+	looking []*partition.Partition            // The rest of the check under way.
 }
 
 // retainAtOnce is how many partitions are looked at in one go. After a start
@@ -34,11 +35,11 @@ func (d *disk) touch(p *partition.Partition) {
 	d.retention.Unlock()
 }
 
-// retainSoon has retention look at what was touched without waiting for its
-// time.
-func (d *disk) retainSoon() {
-	d.soon.Store(true)
-	d.wakeKeeper()
+// trimmed says that segments of a partition may lie before its start.
+func (d *disk) trimmed(p *partition.Partition) {
+	d.retention.Lock()
+	d.retention.trimmed[p] = struct{}{}
+	d.retention.Unlock()
 }
 
 // forgetRetention forgets a partition that is gone.
@@ -47,6 +48,7 @@ func (d *disk) forgetRetention(p *partition.Partition) {
 	defer d.retention.Unlock()
 	d.retention.due.remove(p)
 	delete(d.retention.touched, p)
+	delete(d.retention.trimmed, p)
 }
 
 // takeDue takes some of the partitions to look at; more says that there are
@@ -79,7 +81,8 @@ func (d *disk) retain() error {
 		}
 	}
 	if more {
-		d.retainSoon()
+		d.soon.Store(true)
+		d.wakeKeeper()
 	}
 	if n := d.deleted.segments.Load() - deleted; n > 0 {
 		d.owner.opts.Log.Info("segments deleted by retention", "dir", d.dir.Path(), "segments", n, "bytes", d.deleted.bytes.Load()-bytes)
@@ -134,6 +137,28 @@ func notClosed(err error) error {
 		return nil
 	}
 	return err
+}
+
+// dropTrimmed deletes the segments that lie before where logs start.
+func (d *disk) dropTrimmed() error {
+	d.retention.Lock()
+	trimmed := slices.Collect(maps.Keys(d.retention.trimmed))
+	clear(d.retention.trimmed)
+	d.retention.Unlock()
+	now := d.owner.opts.Now()
+	var errs []error
+	for _, p := range trimmed {
+		x := d.replicaOf(p)
+		if x == nil || x.Err() != nil {
+			continue
+		}
+		n, err := x.DropTrimmed(now)
+		if n > 0 {
+			d.deletedSome(x)
+		}
+		errs = append(errs, notClosed(err))
+	}
+	return errors.Join(errs...)
 }
 
 // removeRetired frees deleted segments and directories whose time has come: on

@@ -71,9 +71,8 @@ func (d *disk) keepStarts(moved []*replica, failed map[model.Partition]error) {
 			failed[x.ID] = errs[i]
 			d.judge(errs[i])
 		}
-		d.touch(x.Partition)
+		d.trimmed(x.Partition)
 	}
-	d.retainSoon()
 }
 
 // startsToKeep are all that wait, if one of mine still does.
