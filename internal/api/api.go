@@ -153,6 +153,8 @@ func operations() []operation {
 		op(wire.InitProducerIDKey, answer((*session).initProducerID)),
 		op(wire.OffsetForLeaderEpochKey, answer((*session).offsetForLeaderEpoch)),
 		op(wire.DescribeConfigsKey, answer((*session).describeConfigs)),
+		op(wire.AlterReplicaLogDirsKey, answer((*session).alterReplicaLogDirs)),
+		op(wire.DescribeLogDirsKey, answer((*session).describeLogDirs)),
 		op(wire.DescribeClusterKey, answer((*session).describeCluster)),
 		op(wire.DescribeTopicPartitionsKey, answer((*session).describeTopicPartitions)),
 	}

@@ -6,13 +6,6 @@ import (
 	"github.com/barnabas-log/barnabas/wire"
 )
 
-// Disks is how requests reach the data directories of this node.
-type Disks interface {
-	// KeepStarts makes durable where partitions start after Trim. It returns an
-	// error or nil for each.
-	KeepStarts(ps []model.Partition) []error
-}
-
 // invalidLowWatermark is the low watermark of a partition that was refused.
 const invalidLowWatermark = -1
 

@@ -103,8 +103,8 @@ func (s *session) describePartitions(r *wire.DescribeTopicPartitionsResponse, t 
 	for i := first; i < end; i++ {
 		p := t.Partitions[i]
 		y := wire.Extend(&x.Partitions)
-		leader, e := s.leader(t, i)
-		y.ErrorCode, y.PartitionIndex, y.LeaderID, y.LeaderEpoch = int16(e), int32(i), int32(leader), int32(p.LeaderEpoch)
+		leader, _ := s.leader(t, i) // Kafka names no error here: that there is no leader shows.
+		y.PartitionIndex, y.LeaderID, y.LeaderEpoch = int32(i), int32(leader), int32(p.LeaderEpoch)
 		y.ReplicaNodes, y.IsrNodes = ints(p.Replicas), ints(p.ISR)
 		y.EligibleLeaderReplicas, y.LastKnownElr = ints(p.ELR), ints(p.LastKnownELR)
 		y.OfflineReplicas = s.offline(t, i)

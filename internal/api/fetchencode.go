@@ -101,8 +101,16 @@ func (f *fetchAnswer) partCode(p *fetchPart) int16 {
 		return 0
 	}
 	f.session.stats.FetchErrors.Add(1)
-	return f.session.codeOf(p.err, &f.call)
+	code := f.session.codeOf(p.err, &f.call)
+	if code == int16(wire.KafkaStorageError) && f.call.Version < firstFetchStorageError {
+		return int16(wire.NotLeaderOrFollower)
+	}
+	return code
 }
+
+// firstFetchStorageError is the first version whose clients know
+// KAFKA_STORAGE_ERROR; others look for another leader, as they should.
+const firstFetchStorageError = 6
 
 func (f *fetchAnswer) encodeAborted(out []byte, p *fetchPart, flexible bool) []byte {
 	switch {

@@ -18,6 +18,7 @@ import (
 	"github.com/barnabas-log/barnabas/internal/listener"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/internal/replicas"
 	"github.com/barnabas-log/barnabas/internal/replication"
 	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
@@ -56,7 +57,7 @@ func newNode(t testing.TB, options ...string) *node {
 	}
 	random := rand.NewChaCha8([32]byte{1})
 	n.api = New(Options{
-		Self: 1, ClusterID: "cluster", Config: b, Metadata: n, Replicas: n, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Self: 1, ClusterID: "cluster", Config: b, Metadata: n, Replicas: n, Disks: n, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Rules:      controller.Rules{Config: b, Place: func(model.Partition) model.UUID { return model.UUID{1} }, Random: random},
 		Advertised: map[string]Address{"PLAINTEXT": {"here", 9092}},
 	})
@@ -170,6 +171,30 @@ func (n *node) Partition(p model.Partition) (*partition.Partition, error) {
 		return x, nil
 	}
 	return nil, ErrNoReplica
+}
+
+// KeepStarts, LogDirs and Move are what the API needs of data directories: one,
+// whose starts are always durable.
+func (n *node) KeepStarts(ps []model.Partition) []error { return make([]error, len(ps)) }
+
+func (n *node) LogDirs() []replicas.LogDir {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	d := replicas.LogDir{Path: "/data"}
+	for id, p := range n.parts {
+		d.Logs = append(d.Logs, replicas.LogInDir{Partition: id, Bytes: p.Log().Size()})
+	}
+	return []replicas.LogDir{d}
+}
+
+func (n *node) Move(p model.Partition, path string) error {
+	if path != "/data" {
+		return replicas.ErrNoDir
+	}
+	if _, err := n.Partition(p); err != nil {
+		return replicas.ErrUnknown
+	}
+	return nil
 }
 
 // topic makes a topic.

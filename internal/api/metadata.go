@@ -158,7 +158,7 @@ func (s *session) leader(t *metadata.Topic, index int) (model.NodeID, wire.Error
 	} else if _, ok := s.address(b); !ok {
 		return model.NoNode, wire.ListenerNotFound
 	}
-	if s.brokenHere(t, index) {
+	if p.Leader == s.opts.Self && s.brokenHere(t, index) {
 		return model.NoNode, wire.LeaderNotAvailable
 	}
 	return p.Leader, wire.None
@@ -166,9 +166,6 @@ func (s *session) leader(t *metadata.Topic, index int) (model.NodeID, wire.Error
 
 // brokenHere reports whether this node's replica is on a failed disk.
 func (s *session) brokenHere(t *metadata.Topic, index int) bool {
-	if t.Partitions[index].Leader != s.opts.Self {
-		return false
-	}
 	replica, err := s.opts.Replicas.Partition(model.Partition{Topic: t.Name, Index: int32(index)})
 	return err != nil || replica.Err() != nil
 }

@@ -240,7 +240,7 @@ func (b *Broker) join(ctx context.Context, listeners []open) error {
 func (b *Broker) serve(ctx context.Context, listeners []open) {
 	b.api = api.New(api.Options{
 		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: doors{b.replicas.Load()}, Disks: b.replicas.Load(),
-		Rules:      controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Random: rand.Reader},
+		Rules:      controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Cordoned: b.replicas.Load().Cordoned, Random: rand.Reader},
 		Advertised: b.advertised(listeners), Now: b.opts.Now, Log: b.log("api"),
 	})
 	b.budget = listener.NewBudget(b.config.InFlightBytes)

@@ -18,6 +18,8 @@ type Rules struct {
 	// Directories are the data directories that a broker has; a new partition
 	// goes to the one that Place names.
 	Place func(model.Partition) model.UUID
+	// Cordoned, if not nil, reports that no directory takes new partitions.
+	Cordoned func() bool
 	// Random is where topic ids come from.
 	Random io.Reader
 }
@@ -173,6 +175,10 @@ func (r Rules) assignment(image *metadata.Image, s TopicSpec) ([][]model.NodeID,
 	}
 	if replication == -1 {
 		replication = r.Config.ReplicationFactor
+	}
+	if len(live) == 0 || r.Cordoned != nil && r.Cordoned() {
+		return nil, refuse(ErrInvalidReplication,
+			"Unable to replicate the partition %d time(s): All brokers are currently fenced, or have all their log directories cordoned.", replication)
 	}
 	if int(replication) > len(live) {
 		return nil, refuse(ErrInvalidReplication,

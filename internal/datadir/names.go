@@ -76,6 +76,11 @@ func ParseLogDir(name string) (LogDir, bool) {
 	return d, true
 }
 
+const (
+	maxFileName = 255
+	hexDigits   = 32 // Of a UUID.
+)
+
 // Rename returns the directory name that a log gets when it changes its kind;
 // unique keeps a topic that is made and deleted again apart.
 func Rename(p model.Partition, kind DirKind, unique model.UUID) string {
@@ -87,7 +92,7 @@ func Rename(p model.Partition, kind DirKind, unique model.UUID) string {
 	// name within the 255 bytes of a file name.
 	hex := hexUUID(unique)
 	prefix := p.String()
-	if room := 255 - len(suffix) - 1 - len(hex); len(prefix) > room {
+	if room := maxFileName - len(suffix) - 1 - len(hex); len(prefix) > room {
 		number := prefix[strings.LastIndexByte(prefix, '-'):]
 		prefix = prefix[:room-len(number)] + number
 	}

@@ -126,7 +126,7 @@ func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w 
 		a.Base = model.NoOffset
 		return a, p.appendFailedLocked(err, w)
 	}
-	if err := p.applyLocked(b); err != nil {
+	if err := applyBatch(p.Log(), p.mu.producers, b); err != nil {
 		return a, p.appendFailedLocked(err, w)
 	}
 	p.mu.appended += int64(len(b))

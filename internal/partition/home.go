@@ -64,7 +64,7 @@ func (p *Partition) failLocked(err error, w *woken) error {
 	p.mu.waiters.everybody(w)
 	if p.mu.failed == nil {
 		p.mu.failed = offline(err)
-		w.failed = func() { p.home.Load().failed(p, err) }
+		w.then = func() { p.home.Load().failed(p, err) }
 	}
 	return p.mu.failed
 }

@@ -71,6 +71,15 @@ type Options struct {
 	Owner any
 }
 
+// openLog opens the directory as the topic's configuration says.
+func (o *Options) openLog(snapshot func() []byte) (*commitlog.Log, error) {
+	l := o.Log
+	l.SegmentBytes, l.SegmentAge = o.Config.SegmentBytes, o.Config.SegmentAge
+	l.IndexInterval, l.MaxIndexBytes = int(o.Config.IndexInterval), int(o.Config.IndexBytes)
+	l.Snapshot = snapshot
+	return commitlog.Open(o.FS, o.Dir, l)
+}
+
 // Partition is one replica. Its methods may be called by anybody at any time.
 type Partition struct {
 	ID     model.Partition
@@ -111,16 +120,12 @@ func Open(o Options) (*Partition, error) {
 	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self}
 	p.SetProducerExpiry(o.ProducerExpiry)
 	p.config.Store(o.Config)
-	p.mu.producers = producers.New(producers.Options{})
-	o.Log.SegmentBytes, o.Log.SegmentAge = o.Config.SegmentBytes, o.Config.SegmentAge
-	o.Log.IndexInterval, o.Log.MaxIndexBytes = int(o.Config.IndexInterval), int(o.Config.IndexBytes)
-	o.Log.Snapshot = p.snapshotLocked
-	log, err := commitlog.Open(o.FS, o.Dir, o.Log)
+	log, err := o.openLog(p.snapshotLocked)
 	if err != nil {
 		return nil, fmt.Errorf("partition: open %s: %w", o.ID, err)
 	}
 	p.home.Store(newHome(&o, log))
-	if err := p.replay(); err != nil {
+	if p.mu.producers, err = replayProducers(log); err != nil {
 		log.Close()
 		return nil, fmt.Errorf("partition: replay %s: %w", o.ID, err)
 	}
@@ -128,38 +133,39 @@ func Open(o Options) (*Partition, error) {
 	return p, nil
 }
 
-// replay brings the producer state to the end of the log: from the newest
+// replayProducers returns the producer state at the end of a log: from the newest
 // snapshot that recovery can vouch for, then batch by batch.
-func (p *Partition) replay() error {
-	from := p.Log().Start()
-	at, snapshot, ok, err := p.Log().LatestSnapshot(p.Log().RecoveredFrom())
+func replayProducers(log *commitlog.Log) (*producers.State, error) {
+	state := producers.New(producers.Options{})
+	from := log.Start()
+	at, snapshot, ok, err := log.LatestSnapshot(log.RecoveredFrom())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// A snapshot that cannot be read costs a longer replay.
-	if ok && p.mu.producers.Load(snapshot) == nil {
+	if ok && state.Load(snapshot) == nil {
 		from = at
 	}
-	if at, ok := p.Log().EmptyUntil(); ok && at >= from {
-		p.mu.producers = producers.New(producers.Options{})
+	if at, ok := log.EmptyUntil(); ok && at >= from {
+		state = producers.New(producers.Options{})
 		from = at
 	}
-	if from >= p.Log().End() {
-		return nil
+	if from >= log.End() {
+		return state, nil
 	}
-	return p.Log().Scan(from, func(b record.Batch) error {
-		return p.applyLocked(b)
+	return state, log.Scan(from, func(b record.Batch) error {
+		return applyBatch(log, state, b)
 	})
 }
 
-// applyLocked tells the producer state of a batch in the log. Where the batch
+// applyBatch tells the producer state of a batch in the log. Where the batch
 // ends an aborted transaction, that goes to the transaction index.
-func (p *Partition) applyLocked(b record.Batch) error {
-	done, ok := p.mu.producers.Apply(b)
+func applyBatch(log *commitlog.Log, state *producers.State, b record.Batch) error {
+	done, ok := state.Apply(b)
 	if !ok || !done.Aborted {
 		return nil
 	}
-	return p.Log().AppendAborted(commitlog.AbortedTxn{
+	return log.AppendAborted(commitlog.AbortedTxn{
 		ProducerID: done.ProducerID, First: done.FirstOffset, Last: done.LastOffset, LastStable: done.LastStable,
 	})
 }

@@ -212,7 +212,7 @@ func TestStable(t *testing.T) {
 	marker := record.EndTxnMarker(7, 0, 0, record.Commit, now.UnixMilli())
 	_, end, err := p.Log().Append(marker, 1, now)
 	if err == nil {
-		err = p.applyLocked(marker)
+		err = applyBatch(p.Log(), p.mu.producers, marker)
 	}
 	p.mu.appended += int64(len(marker))
 	if p.mu.replica.Handle(replication.Appended{End: end}) {

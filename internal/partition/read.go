@@ -108,7 +108,11 @@ func (p *Partition) Read(w Want) (Read, error) {
 	if w.From >= limit || w.MaxBytes <= 0 && !w.AtLeast {
 		return r, nil
 	}
-	view, err := p.Log().Read(w.From, limit, w.MaxBytes, w.AtLeast)
+	log := p.Log()
+	view, err := log.Read(w.From, limit, w.MaxBytes, w.AtLeast)
+	if errors.Is(err, commitlog.ErrClosed) && log != p.Log() { // It moved.
+		view, err = p.Log().Read(w.From, limit, w.MaxBytes, w.AtLeast)
+	}
 	switch {
 	case errors.Is(err, commitlog.ErrOutOfRange): // Retention came between.
 		r.State.Start = p.Log().Start()

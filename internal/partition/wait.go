@@ -46,9 +46,9 @@ type waiters struct {
 // woken collects wakers while the lock is held. Its array is enough for the
 // usual case without a heap allocation.
 type woken struct {
-	list   []Waker
-	array  [4]Waker
-	failed func() // If the partition went offline: tells of it.
+	list  []Waker
+	array [4]Waker
+	then  func() // Nil, or what else waits for the lock: seldom.
 }
 
 func (w *woken) add(who Waker) {
@@ -63,8 +63,8 @@ func (w *woken) wake() {
 	for _, who := range w.list {
 		who.Wake()
 	}
-	if w.failed != nil {
-		w.failed()
+	if w.then != nil {
+		w.then()
 	}
 }
 

@@ -117,11 +117,7 @@ func (d *disk) applied(end model.Offset) error {
 }
 
 // load opens the partitions whose directories are here.
-func (d *disk) load(image *metadata.Image, ours map[model.Partition]*metadata.Topic) error {
-	logs, err := d.dir.Logs()
-	if err != nil {
-		return err
-	}
+func (d *disk) load(image *metadata.Image, ours map[model.Partition]*metadata.Topic, logs []datadir.LogDir) error {
 	began := d.owner.opts.Now()
 	todo := make(chan datadir.LogDir)
 	var workers sync.WaitGroup

@@ -65,6 +65,8 @@ type Replicas struct {
 	image  atomic.Pointer[metadata.Image] // The newest that was published.
 	news   chan struct{}                  // There is something to tell the cluster.
 
+	moves moves
+
 	// changing is held by whoever makes, opens, moves or removes partitions.
 	changing sync.Mutex
 
@@ -95,6 +97,8 @@ func Open(o Options, image *metadata.Image) (*Replicas, error) {
 	r.image.Store(image)
 	r.mu.parts = map[model.Partition]*replica{}
 	r.mu.planned, r.mu.preferred = map[model.Partition]*disk{}, map[model.Partition]*disk{}
+	r.moves.under, r.moves.settling = map[model.Partition]*move{}, map[model.Partition]*move{}
+	r.moves.wake = make(chan struct{}, 1)
 	for _, d := range o.Dirs {
 		k, err := openDisk(r, d)
 		if err != nil {
@@ -113,11 +117,16 @@ func Open(o Options, image *metadata.Image) (*Replicas, error) {
 // side, and puts away directories that no topic of the image owns.
 func (r *Replicas) load(image *metadata.Image) error {
 	ours := r.ours(image)
+	dirs, failed := r.survey()
+	open := r.sortOut(ours, dirs)
 	var all sync.WaitGroup
 	errs := make([]error, len(r.disks))
 	for i, d := range r.disks {
 		all.Go(func() {
-			if errs[i] = d.load(image, ours); errs[i] != nil {
+			if errs[i] = failed[d]; errs[i] == nil {
+				errs[i] = d.load(image, ours, open[d])
+			}
+			if errs[i] != nil {
 				d.fail(errs[i])
 			}
 		})
@@ -176,12 +185,7 @@ func (r *Replicas) diskOf(p *metadata.Partition) *disk {
 		}
 		return r.emptiest()
 	}
-	for _, d := range r.disks {
-		if d.id() == p.Directories[i] {
-			return d
-		}
-	}
-	return nil
+	return r.diskByID(p.Directories[i])
 }
 
 func (r *Replicas) entry(p model.Partition) *replica {
@@ -405,6 +409,7 @@ func (r *Replicas) remove(t *metadata.Topic) {
 			continue
 		}
 		delete(x.disk.unmade, p)
+		r.endMove(p)
 		var err error
 		if x.Partition != nil {
 			x.Retire()
@@ -427,6 +432,11 @@ func (r *Replicas) Run(ctx context.Context) {
 		all.Go(func() { d.trim(ctx) })
 	}
 	all.Go(func() { r.tellCluster(ctx) })
+	if len(r.disks) > 1 {
+		for range max(1, r.config.Load().Disks.MoveThreads) {
+			all.Go(func() { r.carryMoves(ctx) })
+		}
+	}
 	all.Wait()
 }
 
@@ -438,10 +448,19 @@ func (r *Replicas) Resign() { r.each(func(x *replica) { x.Resign() }) }
 // has returned.
 func (r *Replicas) Close(brokerEpoch int64) error {
 	var errs []error
+	r.closeLeft()
 	for _, d := range r.disks {
 		errs = append(errs, d.close(brokerEpoch))
 	}
 	return errors.Join(errs...)
+}
+
+// closeLeft closes the logs that partitions have left and that are still there:
+// the next start puts them away.
+func (r *Replicas) closeLeft() {
+	for _, m := range r.moves.settling {
+		m.left.Close()
+	}
 }
 
 // Abandon closes the files of a node whose start failed. Nothing is said of a
@@ -449,5 +468,6 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 func (r *Replicas) Abandon() { r.closeAll() }
 
 func (r *Replicas) closeAll() {
+	r.closeLeft()
 	r.each(func(x *replica) { x.Close() })
 }

@@ -149,6 +149,6 @@ func foundation(key map[string]any) bool {
 		wire.ProduceKey, wire.FetchKey, wire.ListOffsetsKey, wire.MetadataKey, wire.FindCoordinatorKey, wire.ApiVersionsKey,
 		wire.CreateTopicsKey, wire.DeleteTopicsKey, wire.InitProducerIDKey, wire.OffsetForLeaderEpochKey, wire.DescribeConfigsKey,
 		wire.DescribeClusterKey, wire.DescribeTopicPartitionsKey,
-		wire.DeleteRecordsKey,
+		wire.DeleteRecordsKey, wire.DescribeLogDirsKey, wire.AlterReplicaLogDirsKey,
 	}, wire.Key(n))
 }

@@ -141,7 +141,7 @@ func (r *runner) moved(s *step) error {
 	return fmt.Errorf("%s-%s is in %v, not in %s", s.args[0], s.args[1], where, s.args[2])
 }
 
-// offline waits until Metadata tells that a partition has no leader.
+// offline waits until Metadata tells that a partition has no leader and no in-sync replica.
 func (r *runner) offline(s *step) error {
 	if len(s.args) != 2 {
 		return errors.New("offline wants TOPIC PARTITION")
@@ -152,7 +152,7 @@ func (r *runner) offline(s *step) error {
 			return err
 		}
 		for _, p := range t.Partitions {
-			if strconv.Itoa(int(p.PartitionIndex)) == s.args[1] && p.LeaderID < 0 {
+			if strconv.Itoa(int(p.PartitionIndex)) == s.args[1] && p.LeaderID < 0 && len(p.IsrNodes) == 0 {
 				return nil
 			}
 		}
