@@ -71,6 +71,8 @@ func commands() []*cobra.Command {
 		newTailCmd(),
 		newConfigCmd(),
 		newQuotaCmd(),
+		newNodeCmd(),
+		newDoctorCmd(),
 		newLogCmd(),
 		newBenchCmd(),
 		newVersionCmd(),

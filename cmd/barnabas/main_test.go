@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -41,13 +42,19 @@ func TestScripts(t *testing.T) {
 
 // startBroker runs a broker until the script is over and returns its address.
 func startBroker(env *testscript.Env) string {
-	t := env.T().(testing.TB)
+	return runBroker(env.T().(testing.TB), env.Defer, env.WorkDir)
+}
+
+// runBroker runs a broker with its data under dir until after, and returns its
+// address.
+func runBroker(t testing.TB, after func(func()), dir string, flags ...string) string {
 	path, err := exec.LookPath("barnabas")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "serve", "--data-dir", env.WorkDir+"/data", "--listen", "127.0.0.1:0", "--http", "off", "-o", "durability=os")
-	cmd.Dir = env.WorkDir
+	args := []string{"serve", "--data-dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--http", "off", "-o", "durability=os"}
+	cmd := exec.Command(path, append(args, flags...)...)
+	cmd.Dir = dir
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +62,7 @@ func startBroker(env *testscript.Env) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	env.Defer(func() {
+	after(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the broker ended with %v", err)
