@@ -91,9 +91,9 @@ func (l Listener) Address() string { return net.JoinHostPort(l.Host, strconv.Ito
 func (l Listener) String() string { return l.Name + "://" + l.Address() }
 
 // WithDynamic returns the broker with the configs that were set while it runs: for this broker and for all. They win over
-// the static ones. An error is an [*InvalidError].
+// the static ones. Those that cannot be read are left out; an error is an [*InvalidError] about values that contradict each other.
 func (b *Broker) WithDynamic(broker, all map[string]string) (*Broker, error) {
-	n, err := newBroker(b.static, all, broker, b.memoryBytes)
+	n, err := newBroker(b.static, Readable(all, false), Readable(broker, true), b.memoryBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -125,12 +125,29 @@ func (b *Broker) value(name string) (value, bool) {
 			v, err := key.parse(text)
 			return v, err == nil
 		}
+		if hidden(name, m) {
+			break
+		}
 	}
 	if !key.HasDefault {
 		return value{}, false
 	}
 	v, err := key.parse(key.Default)
 	return v, err == nil
+}
+
+// hidden reports whether a layer above the static one sets another key of the same meaning, which hides this one in the layers
+// below: while log.retention.ms is set for a running broker, the hours of its file do not count.
+func hidden(name string, layer map[string]string) bool {
+	if len(layer) == 0 {
+		return false
+	}
+	for _, key := range []string{"log.retention.ms", "log.roll.ms", "log.roll.jitter.ms", "log.flush.interval.ms"} {
+		if _, set := layer[key]; set && name != key && slices.Contains(brokerSynonyms(key), name) {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *Broker) int(name string) int64 {
@@ -161,15 +178,31 @@ func newBroker(static, clusterDefaults, dynamic map[string]string, memoryBytes i
 	if err := errors.Join(validateAll(static), validateAll(clusterDefaults), validateAll(dynamic)); err != nil {
 		return nil, err
 	}
-	b.fillNumbers()
-	b.fillTimes()
-	b.fillCoordinators()
-	topic, topicErr := ResolveTopic(b, nil)
-	b.Topic = topic
-	if err := errors.Join(b.fillIdentity(), b.fillListeners(), b.fillPerIP(), b.checkTimes(), topicErr); err != nil {
+	b.fill()
+	if err := b.check(); err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+// fill fills what needs no check but that of each value alone.
+func (b *Broker) fill() {
+	b.fillNumbers()
+	b.fillTimes()
+	b.fillCoordinators()
+}
+
+// check fills the rest, and looks at the values together.
+func (b *Broker) check() error {
+	topic, topicErr := ResolveTopic(b, nil)
+	b.Topic = topic
+	errs := []error{b.fillIdentity(), b.fillListeners(), b.fillPerIP()}
+	for _, r := range b.requirements() {
+		if !r.met {
+			errs = append(errs, &InvalidError{r.message})
+		}
+	}
+	return errors.Join(append(errs, topicErr)...)
 }
 
 // validateAll looks at each value alone. Keys that do not apply are not looked at: nobody will read their values.
@@ -227,19 +260,47 @@ func (b *Broker) fillTimes() {
 	b.MutationSample = time.Duration(b.int("controller.quota.window.size.seconds")) * time.Second
 }
 
-// checkTimes refuses what Kafka refuses at its start.
-func (b *Broker) checkTimes() error {
-	var errs []error
-	if b.Topic.Retention == 0 {
-		errs = append(errs, &InvalidError{"log.retention.ms must be unlimited (-1) or, equal or greater than 1"})
+// A requirement is a rule that several values keep together.
+type requirement struct {
+	met     bool
+	message string // Kafka's
+}
+
+// requirements are what Kafka demands at its start and of every change, in its order.
+func (b *Broker) requirements() []requirement {
+	millis := func(topicKey string) int64 {
+		key, _ := LookupTopicKey(topicKey)
+		v, _ := b.topicDefault(&key)
+		return v.int
 	}
-	if b.Topic.SegmentAge < time.Millisecond {
-		errs = append(errs, &InvalidError{"log.roll.ms must be greater than or equal to 1"})
+	cleaners, wait, idle := b.int("log.cleaner.threads"), b.int("replica.fetch.wait.max.ms"), b.int("connections.max.idle.ms")
+	queued, delay := b.int("queued.max.request.bytes"), b.int("connection.failed.authentication.delay.ms")
+	overrides, _ := b.value("max.connections.per.ip.overrides")
+	return []requirement{
+		{millis("segment.ms") >= 1, "log.roll.ms must be greater than or equal to 1"},
+		{millis("segment.jitter.ms") >= 0, "log.roll.jitter.ms must be greater than or equal to 0"},
+		{b.retentionMillis() != 0, "log.retention.ms must be unlimited (-1) or, greater than or equal to 1"},
+		{cleaners >= 1, "log.cleaner.threads must be at least 1"}, // Kafka divides by it.
+		{b.int("log.cleaner.dedupe.buffer.size")/max(cleaners, 1) > 1<<20, "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread."},
+		{
+			wait <= b.int("replica.socket.timeout.ms"),
+			"replica.socket.timeout.ms should always be at least replica.fetch.wait.max.ms to prevent unnecessary socket timeouts",
+		},
+		{
+			wait <= b.int("replica.lag.time.max.ms"),
+			"replica.fetch.wait.max.ms should always be less than or equal to replica.lag.time.max.ms to prevent frequent changes in ISR",
+		},
+		{queued <= 0 || queued >= b.RequestMaxBytes, "queued.max.request.bytes must be larger or equal to socket.request.max.bytes"},
+		{
+			b.MaxConnectionsPerIP > 0 || overrides.text != "",
+			"max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
+		},
+		{
+			idle < 0 || delay < idle,
+			fmt.Sprintf("connection.failed.authentication.delay.ms=%d should always be less than connections.max.idle.ms=%d"+
+				" to prevent failed authentication responses from timing out", delay, idle),
+		},
 	}
-	if b.Topic.SegmentJitter < 0 {
-		errs = append(errs, &InvalidError{"log.roll.jitter.ms must be greater than or equal to 0"})
-	}
-	return errors.Join(errs...)
 }
 
 func (b *Broker) fillIdentity() error {
@@ -275,6 +336,9 @@ func (b *Broker) fillPerIP() error {
 		n, err := strconv.ParseInt(o[i+1:], 10, 32)
 		if err != nil || n < 0 {
 			return invalid("max.connections.per.ip.overrides", o, "the limit must be a number from 0")
+		}
+		if !hostName.MatchString(o[:i]) {
+			return &InvalidError{"max.connections.per.ip.overrides contains invalid addresses : " + o[:i]}
 		}
 		b.PerIPOverrides[o[:i]] = int(n)
 	}
@@ -358,6 +422,9 @@ func (b *Broker) protocols() (map[string]string, error) {
 	}
 	return m, nil
 }
+
+// hostName is what Kafka takes for the name or address of a host.
+var hostName = regexp.MustCompile(`^[0-9a-zA-Z\-%._:]*$`)
 
 var listenerForm = regexp.MustCompile(`^(.*)://\[?([0-9a-zA-Z\-%._:]*)\]?:([0-9]+)$`)
 

@@ -83,7 +83,7 @@ type Key struct {
 	Update     Update
 	Internal   bool      // Kafka shows it only when it is set
 	Ours       bool      // Kafka does not have it: comparisons with Kafka leave it out
-	Synonyms   []Synonym // of a topic key: the broker keys that give its default, the strongest first
+	Synonyms   []Synonym // of a topic or group key: the broker keys that give its default, the strongest first
 	Status     Status
 	Doc        string // one sentence
 
@@ -106,11 +106,23 @@ func TopicKeys() []Key { return slices.Clone(topicTable().keys) }
 // BrokerKeys returns the broker configs in the order in which Kafka 4.4.0 describes them, then ours. The caller owns the slice.
 func BrokerKeys() []Key { return slices.Clone(brokerTable().keys) }
 
+// GroupKeys returns the configs of groups in the order in which Kafka 4.4.0 describes them. The caller owns the slice.
+func GroupKeys() []Key { return slices.Clone(groupTable().keys) }
+
+// ClientMetricsKeys returns the configs of client metrics subscriptions. The caller owns the slice.
+func ClientMetricsKeys() []Key { return slices.Clone(clientMetricsTable().keys) }
+
 // LookupTopicKey finds a topic config by its name.
 func LookupTopicKey(name string) (Key, bool) { return topicTable().lookup(name) }
 
 // LookupBrokerKey finds a broker config by its name.
 func LookupBrokerKey(name string) (Key, bool) { return brokerTable().lookup(name) }
+
+// LookupGroupKey finds a config of groups by its name.
+func LookupGroupKey(name string) (Key, bool) { return groupTable().lookup(name) }
+
+// LookupClientMetricsKey finds a config of client metrics subscriptions by its name.
+func LookupClientMetricsKey(name string) (Key, bool) { return clientMetricsTable().lookup(name) }
 
 // A row is a line of the key files.
 type row struct {
@@ -168,7 +180,15 @@ var (
 		}
 		return t
 	})
-	brokerTable = sync.OnceValue(func() *table { return newTable(append(brokerRows(), moreBrokerRows()...)) })
+	groupTable = sync.OnceValue(func() *table {
+		t := newTable(groupRows())
+		for name, synonym := range groupSynonyms() {
+			t.keys[t.byName[name]].Synonyms = []Synonym{{synonym, 1}}
+		}
+		return t
+	})
+	clientMetricsTable = sync.OnceValue(func() *table { return newTable(clientMetricsRows()) })
+	brokerTable        = sync.OnceValue(func() *table { return newTable(append(brokerRows(), moreBrokerRows()...)) })
 )
 
 func newTable(rows []row) *table {

@@ -3,18 +3,22 @@ package config
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Source says where a value comes from, numbered as in DescribeConfigs answers.
 type Source int8
 
-// Kafka's config sources, as far as brokers and topics have them.
+// Kafka's config sources.
 const (
 	DynamicTopic         Source = 1
 	DynamicBroker        Source = 2
 	DynamicDefaultBroker Source = 3
 	StaticBroker         Source = 4
 	Default              Source = 5
+	DynamicLogger        Source = 6
+	DynamicClientMetrics Source = 7
+	DynamicGroup         Source = 8
 )
 
 // Entry is one line of a DescribeConfigs answer.
@@ -73,19 +77,94 @@ func (b *Broker) topicEntry(key *Key, v value, set bool) Entry {
 	return e
 }
 
-// DescribeBroker answers DescribeConfigs for this broker: every key, in Kafka's order, and what the files hold besides.
+// DescribeGroup answers DescribeConfigs for a group: every key, in Kafka's order, those that it hides only when they are set.
+func DescribeGroup(b *Broker, overrides map[string]string) []Entry {
+	var entries []Entry
+	for _, key := range groupTable().keys {
+		text, set := overrides[key.Name]
+		if key.Internal && !set && !b.sets(key.Synonyms[0].Name) {
+			continue
+		}
+		e := Entry{Name: key.Name, Type: key.Type, Doc: key.Doc}
+		if v, err := key.parse(text); set && err == nil {
+			e.Value = ref(v.String())
+			e.Synonyms = []SynonymEntry{{key.Name, e.Value, DynamicGroup}}
+		} else {
+			e.Value = ref(b.groupDefault(&key).String())
+		}
+		if len(key.Synonyms) > 0 {
+			e.Synonyms = append(e.Synonyms, b.synonyms(key.Synonyms[0].Name)...)
+		} else {
+			e.Synonyms = append(e.Synonyms, SynonymEntry{key.Name, ref(key.Default), Default})
+		}
+		e.Source = firstSource(e.Synonyms)
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// sets reports whether somebody set a broker key.
+func (b *Broker) sets(name string) bool {
+	for _, m := range []map[string]string{b.dynamic, b.clusterDefaults, b.static} {
+		if _, ok := m[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// groupDefault is the value of a group key that the group does not set. Of the broker's assignors the first is the default.
+func (b *Broker) groupDefault(key *Key) value {
+	v, _ := b.topicDefault(key)
+	if key.Type == String && len(v.list) > 0 {
+		v.text = v.list[0]
+	}
+	return v
+}
+
+// DescribeClientMetrics answers DescribeConfigs for a subscription, also for one that does not exist.
+func DescribeClientMetrics(configs map[string]string) []Entry {
+	var entries []Entry
+	for _, key := range clientMetricsTable().keys {
+		e := Entry{Name: key.Name, Value: ref(key.Default), Source: Default, Type: key.Type, Doc: key.Doc}
+		text, set := configs[key.Name]
+		if v, err := key.parse(text); set && err == nil {
+			e.Value, e.Source = ref(v.String()), DynamicClientMetrics
+			e.Synonyms = []SynonymEntry{{key.Name, e.Value, DynamicClientMetrics}}
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// DescribeBroker answers DescribeConfigs for this broker: every key, in Kafka's order, and what is set besides.
 func DescribeBroker(b *Broker) []Entry {
 	var entries []Entry
-	for _, name := range unknownKeys(b.static, brokerTable()) {
-		entries = append(entries, unknownEntry(name, StaticBroker))
+	for _, layer := range []struct {
+		values map[string]string
+		source Source
+	}{{b.dynamic, DynamicBroker}, {b.clusterDefaults, DynamicDefaultBroker}, {b.static, StaticBroker}} {
+		for _, name := range unknownKeys(layer.values, brokerTable()) {
+			if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == name }) {
+				entries = append(entries, b.unknownEntry(name))
+			}
+		}
 	}
 	for _, key := range brokerTable().keys {
-		if _, set := b.static[key.Name]; key.Internal && !set {
+		if key.Internal && !b.sets(key.Name) {
 			continue
 		}
 		entries = append(entries, b.brokerEntry(&key))
 	}
 	return entries
+}
+
+// unknownEntry shows a key of the broker that nobody knows.
+func (b *Broker) unknownEntry(name string) Entry {
+	e := unknownEntry(name, StaticBroker)
+	e.Synonyms = b.synonyms(name)
+	e.Source = firstSource(e.Synonyms)
+	return e
 }
 
 // DescribeClusterDefaults answers DescribeConfigs for the broker resource without a name: what is set for all brokers.
@@ -152,12 +231,17 @@ func (b *Broker) text(name string, source Source) (*string, bool) {
 	case StaticBroker:
 		text, ok = b.static[name]
 	case Default:
-		text, ok = key.Default, key.HasDefault
+		text, ok = key.Default, key.HasDefault && !replicationQuota(name)
 	}
 	if !ok || !known || key.Sensitive {
 		return nil, ok
 	}
 	return &text, true
+}
+
+// replicationQuota reports keys that can be set for running brokers only: Kafka does not list their defaults.
+func replicationQuota(name string) bool {
+	return strings.HasSuffix(name, ".replication.throttled.rate") || name == "replica.alter.log.dirs.io.max.bytes.per.second"
 }
 
 // brokerSynonyms lists the broker keys of one meaning, the strongest first, if the name is one of them.

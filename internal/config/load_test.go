@@ -277,8 +277,9 @@ func TestDynamic(t *testing.T) {
 	if len(all) != 2 || *all[0].Value != "2000" || all[0].Source != DynamicDefaultBroker || len(all[0].Synonyms) != 1 || !all[1].Sensitive {
 		t.Errorf("%+v", all)
 	}
-	if _, err := b.WithDynamic(map[string]string{"log.retention.ms": "x"}, nil); err == nil {
-		t.Error("a bad value was taken")
+	if b, err := b.WithDynamic(map[string]string{"log.retention.ms": "x", "num.partitions": "7", "log.roll.ms": "5"}, nil); err != nil ||
+		b.Topic.Retention != time.Second || b.NumPartitions != 1 || b.Topic.SegmentAge != 5*time.Millisecond {
+		t.Errorf("what cannot be in force spoils the rest: %v %v %d", err, b.Topic.Retention, b.NumPartitions)
 	}
 	b, err = b.WithNodeID(9)
 	if err != nil || b.NodeID != 9 || !b.NodeIDGiven || b.Topic.Retention != 3*time.Second {

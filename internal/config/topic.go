@@ -73,16 +73,33 @@ func CheckTopic(b *Broker, configs []Override) (map[string]string, error) {
 	if len(nulls) > 0 {
 		return nil, &InvalidError{"Null value not supported for topic configs: " + strings.Join(nulls, ",")}
 	}
-	for _, name := range sortedKeys(overrides) {
-		if _, ok := LookupTopicKey(name); !ok {
-			return nil, &InvalidError{"Unknown topic config name: " + name}
-		}
-	}
-	t, err := topicValues(b, overrides)
-	if err != nil {
+	if err := CheckTopicChange(b, nil, overrides); err != nil {
 		return nil, err
 	}
-	return overrides, t.checkTogether()
+	return overrides, nil
+}
+
+// CheckTopicChange looks at all configs that a topic is to have, beside those that it has, as Kafka's controller does. Its error is
+// an [*InvalidError].
+func CheckTopicChange(b *Broker, was, will map[string]string) error {
+	for _, name := range sortedKeys(will) {
+		if _, ok := LookupTopicKey(name); !ok {
+			return &InvalidError{"Unknown topic config name: " + name}
+		}
+	}
+	t, err := topicValues(b, will)
+	if err != nil {
+		return err
+	}
+	if err := t.checkTogether(); err != nil {
+		return err
+	}
+	if strings.EqualFold(was["remote.storage.enable"], "true") && !t.bool("remote.log.delete.on.disable") {
+		return &InvalidError{"It is invalid to disable remote storage without deleting remote data. " +
+			"If you want to keep the remote data and turn to read only, please set `remote.storage.enable=true,remote.log.copy.disable=true`. " +
+			"If you want to disable remote storage and delete all remote data, please set `remote.storage.enable=false,remote.log.delete.on.disable=true`."}
+	}
+	return nil
 }
 
 // ResolveTopic gives the effective configuration of a topic that exists. Names it does not know are ignored, since another

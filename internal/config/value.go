@@ -15,6 +15,12 @@ type InvalidError struct{ Message string }
 // Error returns the message and nothing else, because clients see it.
 func (e *InvalidError) Error() string { return e.Message }
 
+// RequestError says why a change is refused where Kafka finds the request at fault (INVALID_REQUEST), not a value.
+type RequestError struct{ Message string }
+
+// Error returns the message and nothing else, because clients see it.
+func (e *RequestError) Error() string { return e.Message }
+
 func invalid(name, value, why string) error {
 	return &InvalidError{fmt.Sprintf("Invalid value %s for configuration %s: %s", value, name, why)}
 }
