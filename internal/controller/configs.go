@@ -19,8 +19,9 @@ func Dynamic(image *metadata.Image, self model.NodeID) (own, all map[string]stri
 }
 
 // Effective is a broker's configuration: what it was started with, under what
-// the metadata log sets. A stored value that cannot be read is as if nothing
-// were stored: the broker works with what it was started with.
+// the metadata log sets. A stored value that cannot be read is as if it were not
+// stored; where values contradict each other, the broker works with what it was
+// started with.
 func Effective(static *config.Broker, own, all map[string]string) *config.Broker {
 	b, err := static.WithDynamic(own, all)
 	if err != nil {

@@ -22,6 +22,19 @@ type Rules struct {
 	Cordoned func() bool
 	// Random is where topic ids come from.
 	Random io.Reader
+	// Effective returns the configuration that holds in an image, if somebody
+	// remembers it; nil makes it of Config each time.
+	Effective func(*metadata.Image) *config.Broker
+}
+
+// effective is the configuration that holds in an image: Config, under what
+// was set while the broker runs.
+func (r Rules) effective(image *metadata.Image) *config.Broker {
+	if r.Effective != nil {
+		return r.Effective(image)
+	}
+	own, all := Dynamic(image, model.NodeID(r.Config.NodeID))
+	return Effective(r.Config, own, all)
 }
 
 // maxPartitionsPerCreate bounds what one request may make: Kafka refuses more
@@ -121,7 +134,7 @@ func (r Rules) create(image *metadata.Image, s TopicSpec, c *TopicCreated) ([]me
 	if other, ok := collision(image, s.Name); ok {
 		return nil, refuse(ErrInvalidName, "Topic '%s' collides with existing topic: %s", s.Name, other)
 	}
-	configs, err := config.CheckTopic(r.Config, s.Configs)
+	configs, err := config.CheckTopic(r.effective(image), s.Configs)
 	if err != nil {
 		return nil, err
 	}
@@ -145,16 +158,20 @@ func (r Rules) topicRecords(name string, id model.TopicID, assignment [][]model.
 		records = append(records, metadata.Record{Message: metadata.ConfigRecord(resource, key, new(configs[key]))})
 	}
 	for i, replicas := range assignment {
-		p := wire.NewPartitionRecord()
-		p.TopicID, p.PartitionID, p.LeaderEpoch, p.PartitionEpoch = id, int32(i), 0, 0
-		for _, n := range replicas {
-			p.Replicas = append(p.Replicas, int32(n))
-			p.Directories = append(p.Directories, r.Place(model.Partition{Topic: topic.Name, Index: int32(i)}))
-		}
-		p.Isr, p.Leader = p.Replicas, p.Replicas[0]
-		records = append(records, metadata.Record{Message: p, Version: metadata.PartitionRecordVersion})
+		records = append(records, r.partitionRecord(topic.Name, id, int32(i), replicas))
 	}
 	return records
+}
+
+func (r Rules) partitionRecord(topic string, id model.TopicID, index int32, replicas []model.NodeID) metadata.Record {
+	p := wire.NewPartitionRecord()
+	p.TopicID, p.PartitionID, p.LeaderEpoch, p.PartitionEpoch = id, index, 0, 0
+	for _, n := range replicas {
+		p.Replicas = append(p.Replicas, int32(n))
+		p.Directories = append(p.Directories, r.Place(model.Partition{Topic: topic, Index: index}))
+	}
+	p.Isr, p.Leader = p.Replicas, p.Replicas[0]
+	return metadata.Record{Message: p, Version: metadata.PartitionRecordVersion}
 }
 
 // assignment chooses, or checks, the replicas of every partition.
@@ -181,17 +198,15 @@ func (r Rules) assignment(image *metadata.Image, s TopicSpec) ([][]model.NodeID,
 			"Unable to replicate the partition %d time(s): All brokers are currently fenced, or have all their log directories cordoned.", replication)
 	}
 	if int(replication) > len(live) {
-		return nil, refuse(ErrInvalidReplication,
-			"Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.",
-			replication, replication, len(live))
+		return nil, tooFewBrokers(int(replication), len(live))
 	}
-	out := make([][]model.NodeID, partitions)
-	for i := range out {
-		for j := range int(replication) { // Round and round: leaders are spread evenly.
-			out[i] = append(out[i], live[(i+j)%len(live)].ID)
-		}
-	}
-	return out, nil
+	return spread(live, 0, int(partitions), int(replication)), nil
+}
+
+func tooFewBrokers(want, have int) error {
+	return refuse(ErrInvalidReplication,
+		"Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.",
+		want, want, have)
 }
 
 // explicit checks an assignment that the client made.

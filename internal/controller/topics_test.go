@@ -234,7 +234,7 @@ func TestFormatAndConfigs(t *testing.T) {
 	f("formatted", metadata.Resource{}, nil, 1, config.DynamicDefaultBroker)
 	f("for all", allBrokers, new("2"), 2, config.DynamicDefaultBroker)
 	f("for this one", own, new("3"), 3, config.DynamicBroker)
-	f("unreadable: what it was started with", own, new("x"), 1, config.Default)
+	f("unreadable: as if it were not there", own, new("x"), 2, config.DynamicDefaultBroker)
 	f("gone", own, nil, 2, config.DynamicDefaultBroker)
 	f("gone for all", allBrokers, nil, 1, config.Default)
 }
