@@ -74,6 +74,7 @@ type API struct {
 // New returns the API of a node.
 func New(o Options) *API {
 	a := &API{opts: o, limit: newLogLimit(o.Now), configs: configs{static: o.Config, self: o.Self}}
+	a.opts.Rules.Effective = a.configs.in
 	a.sessions = newSessions(o.Config.FetchSessions, o.Now)
 	return a
 }
@@ -157,6 +158,17 @@ func operations() []operation {
 		op(wire.DescribeLogDirsKey, answer((*session).describeLogDirs)),
 		op(wire.DescribeClusterKey, answer((*session).describeCluster)),
 		op(wire.DescribeTopicPartitionsKey, answer((*session).describeTopicPartitions)),
+		op(wire.AlterConfigsKey, answer((*session).alterConfigs)),
+		op(wire.IncrementalAlterConfigsKey, answer((*session).incrementalAlterConfigs)),
+		op(wire.ListConfigResourcesKey, answer((*session).listConfigResources)),
+		op(wire.CreatePartitionsKey, answer((*session).createPartitions)),
+		op(wire.ElectLeadersKey, answer((*session).electLeaders)),
+		op(wire.AlterPartitionReassignmentsKey, answer((*session).alterPartitionReassignments)),
+		op(wire.ListPartitionReassignmentsKey, answer((*session).listPartitionReassignments)),
+		op(wire.DescribeProducersKey, answer((*session).describeProducers)),
+		op(wire.DescribeQuorumKey, answer((*session).describeQuorum)),
+		op(wire.UpdateFeaturesKey, answer((*session).updateFeatures)),
+		op(wire.UnregisterBrokerKey, answer((*session).unregisterBroker)),
 	}
 }
 

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
 
 	"github.com/barnabas-log/barnabas/internal/controller"
 	"github.com/barnabas-log/barnabas/wire"
@@ -36,7 +38,7 @@ func (s *session) apiVersions(c *call, q *wire.ApiVersionsRequest) wire.Response
 		r.ErrorCode = int16(refused)
 		return r
 	}
-	for _, op := range operations() {
+	for _, op := range slices.SortedFunc(slices.Values(operations()), byKey) {
 		v := wire.Extend(&r.ApiKeys)
 		v.ApiKey, v.MinVersion, v.MaxVersion = int16(op.key), op.min, op.max
 		if op.key == wire.ProduceKey {
@@ -50,6 +52,8 @@ func (s *session) apiVersions(c *call, q *wire.ApiVersionsRequest) wire.Response
 	}
 	return r
 }
+
+func byKey(a, b operation) int { return cmp.Compare(a.key, b.key) }
 
 // acquainted checks what the client says of itself, and then of us.
 func (s *session) acquainted(c *call, q *wire.ApiVersionsRequest) wire.ErrorCode {
@@ -82,11 +86,10 @@ func (s *session) features(c *call, r *wire.ApiVersionsResponse) {
 	image := s.opts.Metadata.Image()
 	r.FinalizedFeaturesEpoch = int64(image.End()) - 1
 	for _, f := range controller.Features() {
-		if c.Version < 4 && f.Min == 0 {
-			continue // Older clients refuse a minimum of 0 (KAFKA-17011).
+		if c.Version >= 4 || f.Min > 0 { // Older clients refuse a minimum of 0 (KAFKA-17011).
+			x := wire.Extend(&r.SupportedFeatures)
+			x.Name, x.MinVersion, x.MaxVersion = f.Name, f.Min, f.Max
 		}
-		x := wire.Extend(&r.SupportedFeatures)
-		x.Name, x.MinVersion, x.MaxVersion = f.Name, f.Min, f.Max
 		if level := image.Feature(f.Name); level > 0 {
 			y := wire.Extend(&r.FinalizedFeatures)
 			y.Name, y.MinVersionLevel, y.MaxVersionLevel = f.Name, level, level

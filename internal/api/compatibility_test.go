@@ -91,6 +91,5 @@ func remarks() map[wire.Key]string {
 		wire.MetadataKey:        "no authorizer: everybody may do everything",
 		wire.FindCoordinatorKey: "answers COORDINATOR_NOT_AVAILABLE",
 		wire.InitProducerIDKey:  "idempotent producers only",
-		wire.DescribeConfigsKey: "topics and brokers; not broker loggers, client metrics and groups",
 	}
 }

@@ -2,12 +2,14 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
 	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/controller"
 	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/wire"
 )
 
@@ -130,7 +132,10 @@ func (s *session) describeConfigs(c *call, q *wire.DescribeConfigsRequest) wire.
 			err = &controller.Refusal{Why: controller.ErrPolicy, Message: "Too many resources in one request."}
 		}
 		if err != nil {
-			x.ErrorCode, x.ErrorMessage = s.codeOf(err, c), message(err)
+			x.ErrorCode = s.codeOf(err, c)
+			if text := message(err); text != nil {
+				x.ErrorMessage = text
+			}
 			continue
 		}
 		entries = onlyAsked(entries, in.ConfigurationKeys)
@@ -166,13 +171,24 @@ func onlyAsked(entries []config.Entry, keys []string) []config.Entry {
 }
 
 func (s *session) configsOf(image *metadata.Image, in *wire.DescribeConfigsRequestDescribeConfigsResource) ([]config.Entry, error) {
-	switch metadata.ResourceType(in.ResourceType) {
+	resource := metadata.Resource{Type: metadata.ResourceType(in.ResourceType), Name: in.ResourceName}
+	switch resource.Type {
 	case metadata.ResourceTopic:
 		return s.topicConfigs(image, in.ResourceName)
 	case metadata.ResourceBroker:
 		return s.brokerConfigs(image, in.ResourceName)
-	case metadata.ResourceBrokerLogger, metadata.ResourceClientMetrics, metadata.ResourceGroup:
-		return nil, &controller.Refusal{Why: wire.UnsupportedVersion, Message: "This resource has no configuration here yet."}
+	case metadata.ResourceBrokerLogger:
+		return s.loggerConfigs(in.ResourceName)
+	case metadata.ResourceClientMetrics:
+		if in.ResourceName == "" {
+			return nil, invalidRequest("Client metrics subscription name must not be empty")
+		}
+		return config.DescribeClientMetrics(image.Config(resource)), nil
+	case metadata.ResourceGroup:
+		if in.ResourceName == "" {
+			return nil, invalidRequest("Group name must not be empty")
+		}
+		return config.DescribeGroup(s.configs.in(image), image.Config(resource)), nil
 	}
 	return nil, invalidRequest("%s", wire.InvalidRequest.Message())
 }
@@ -192,14 +208,40 @@ func (s *session) brokerConfigs(image *metadata.Image, name string) ([]config.En
 	if name == "" {
 		return config.DescribeClusterDefaults(s.configs.in(image)), nil
 	}
-	id, err := strconv.ParseInt(name, 10, 32)
+	id, err := parseNode(name)
 	if err != nil {
 		return nil, invalidRequest("Broker id must be an integer, but it is: %s", name)
 	}
-	if int32(id) != int32(s.opts.Self) {
+	if id != s.opts.Self {
 		return nil, invalidRequest("Unexpected broker id, expected %d or empty string, but received %s", s.opts.Self, name)
 	}
 	return config.DescribeBroker(s.configs.in(image)), nil
+}
+
+// parseNode reads a node's number as resources are named by it.
+func parseNode(name string) (model.NodeID, error) {
+	id, err := strconv.ParseInt(name, 10, 32)
+	return model.NodeID(id), err
+}
+
+// loggerConfigs shows the level of every logger.
+func (s *session) loggerConfigs(name string) ([]config.Entry, error) {
+	if name == "" {
+		return nil, invalidRequest("Broker id must not be empty")
+	}
+	id, err := parseNode(name)
+	if err != nil {
+		return nil, invalidRequest("Broker id must be an integer, but it is: %s", name)
+	}
+	if id != s.opts.Self {
+		return nil, invalidRequest("Unexpected broker id, expected %d but received %s", s.opts.Self, name)
+	}
+	levels := s.levels()
+	var entries []config.Entry
+	for _, logger := range slices.Sorted(maps.Keys(levels)) {
+		entries = append(entries, config.Entry{Name: logger, Value: new(levels[logger]), Source: config.DynamicLogger})
+	}
+	return entries, nil
 }
 
 func invalidRequest(format string, args ...any) error {
@@ -217,5 +259,8 @@ func describeConfig(q *wire.DescribeConfigsRequest, e *config.Entry, out *wire.D
 	}
 	if out.Documentation = nil; q.IncludeDocumentation && e.Doc != "" {
 		out.Documentation = &e.Doc
+	}
+	if e.Source == config.DynamicLogger {
+		out.Documentation = new("") // As Kafka, whether it is asked for or not.
 	}
 }

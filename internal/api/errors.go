@@ -93,6 +93,7 @@ func code(err error) wire.ErrorCode {
 		direct  wire.ErrorCode
 		refused *record.Error
 		invalid *config.InvalidError
+		request *config.RequestError
 	)
 	switch {
 	case errors.As(err, &direct):
@@ -101,6 +102,8 @@ func code(err error) wire.ErrorCode {
 		return kindCode(refused.Kind)
 	case errors.As(err, &invalid):
 		return wire.InvalidConfig
+	case errors.As(err, &request):
+		return wire.InvalidRequest
 	}
 	for _, s := range sentinels() {
 		if errors.Is(err, s.err) {
@@ -133,10 +136,14 @@ func message(err error) *string {
 	var (
 		refused *controller.Refusal
 		invalid *config.InvalidError
+		request *config.RequestError
 	)
-	if !errors.As(err, &refused) && !errors.As(err, &invalid) {
+	if err == nil || !errors.As(err, &refused) && !errors.As(err, &invalid) && !errors.As(err, &request) {
 		return nil
 	}
 	text := err.Error()
+	if text == "" {
+		return nil // The code says it all.
+	}
 	return &text
 }
