@@ -37,9 +37,11 @@ func differences() []difference {
 			api: "ApiVersions", what: "features of coordinators that are not built are neither supported nor final",
 			helps: "the Java client that else would choose transactions and group protocols nobody serves",
 			edit: func(a map[string]any) {
-				isMetadata := func(f map[string]any) bool { return f["Name"] == "metadata.version" }
-				keep(a, "SupportedFeatures", isMetadata)
-				keep(a, "FinalizedFeatures", isMetadata)
+				isOurs := func(f map[string]any) bool {
+					return f["Name"] == "metadata.version" || f["Name"] == "eligible.leader.replicas.version"
+				}
+				keep(a, "SupportedFeatures", isOurs)
+				keep(a, "FinalizedFeatures", isOurs)
 			},
 		},
 		{
@@ -61,6 +63,12 @@ func differences() []difference {
 			edit: func(a map[string]any) {
 				each(a, "Responses", func(t map[string]any) { each(t, "PartitionResponses", forgetRefusedRetry) })
 			},
+		},
+		{
+			api: "DescribeQuorum", what: "no listener of controllers is named: the brokers' listeners serve what controllers are asked",
+			steps: []string{"the metadata log"},
+			helps: "the administrator who has one address to know",
+			edit:  func(a map[string]any) { each(a, "Nodes", func(n map[string]any) { delete(n, "Listeners") }) },
 		},
 		{
 			api: "Fetch", what: "aborted transactions behind the last record sent are not listed",
@@ -150,5 +158,8 @@ func foundation(key map[string]any) bool {
 		wire.CreateTopicsKey, wire.DeleteTopicsKey, wire.InitProducerIDKey, wire.OffsetForLeaderEpochKey, wire.DescribeConfigsKey,
 		wire.DescribeClusterKey, wire.DescribeTopicPartitionsKey,
 		wire.DeleteRecordsKey, wire.DescribeLogDirsKey, wire.AlterReplicaLogDirsKey,
+		wire.AlterConfigsKey, wire.IncrementalAlterConfigsKey, wire.ListConfigResourcesKey, wire.CreatePartitionsKey, wire.ElectLeadersKey,
+		wire.AlterPartitionReassignmentsKey, wire.ListPartitionReassignmentsKey, wire.DescribeProducersKey, wire.DescribeQuorumKey,
+		wire.UpdateFeaturesKey, wire.UnregisterBrokerKey,
 	}, wire.Key(n))
 }
