@@ -6,6 +6,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/record"
 	"github.com/barnabas-log/barnabas/wire"
@@ -96,4 +98,22 @@ func run(b *testing.B, n *node, q wire.Request, version int16) {
 	for b.Loop() {
 		c.exchange(b, frame, buf)
 	}
+}
+
+// BenchmarkDescribeConfigs asks for all configs of 1,000 topics.
+func BenchmarkDescribeConfigs(b *testing.B) {
+	n := newNode(b)
+	q := wire.NewDescribeConfigsRequest()
+	q.IncludeSynonyms = true
+	for i := range 1000 {
+		name := fmt.Sprintf("topic-%d", i)
+		var own []config.Override
+		if i%2 == 0 {
+			own = []config.Override{{Name: "retention.ms", Value: new("1000")}, {Name: "cleanup.policy", Value: new("compact")}}
+		}
+		n.topic(name, 1, own...)
+		x := wire.Extend(&q.Resources)
+		x.ResourceType, x.ResourceName, x.ConfigurationKeys = int8(metadata.ResourceTopic), name, nil
+	}
+	run(b, n, q, 4)
 }
