@@ -29,3 +29,13 @@ func Effective(static *config.Broker, own, all map[string]string) *config.Broker
 	}
 	return b
 }
+
+// effective is the configuration that holds in an image: Config, under what
+// was set while the broker runs.
+func (r Rules) effective(image *metadata.Image) *config.Broker {
+	if r.Effective != nil {
+		return r.Effective(image)
+	}
+	own, all := Dynamic(image, model.NodeID(r.Config.NodeID))
+	return Effective(r.Config, own, all)
+}

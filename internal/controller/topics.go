@@ -15,6 +15,9 @@ import (
 // Rules are what a broker's configuration says about topics.
 type Rules struct {
 	Config *config.Broker
+	// Effective returns the configuration that holds in an image, if somebody
+	// remembers it; nil makes it of Config each time.
+	Effective func(*metadata.Image) *config.Broker
 	// Directories are the data directories that a broker has; a new partition
 	// goes to the one that Place names.
 	Place func(model.Partition) model.UUID
@@ -22,19 +25,6 @@ type Rules struct {
 	Cordoned func() bool
 	// Random is where topic ids come from.
 	Random io.Reader
-	// Effective returns the configuration that holds in an image, if somebody
-	// remembers it; nil makes it of Config each time.
-	Effective func(*metadata.Image) *config.Broker
-}
-
-// effective is the configuration that holds in an image: Config, under what
-// was set while the broker runs.
-func (r Rules) effective(image *metadata.Image) *config.Broker {
-	if r.Effective != nil {
-		return r.Effective(image)
-	}
-	own, all := Dynamic(image, model.NodeID(r.Config.NodeID))
-	return Effective(r.Config, own, all)
 }
 
 // maxPartitionsPerCreate bounds what one request may make: Kafka refuses more
