@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/config"
@@ -53,6 +54,8 @@ type Options struct {
 	Now        func() time.Time
 	Log        *slog.Logger
 	Loggers    Loggers // Nil: there is none to see or change.
+	// IsHost tells whether a name is that of a host. Nil knows addresses only.
+	IsHost func(ctx context.Context, name string) bool
 }
 
 // Address is a host and a port.
@@ -67,6 +70,8 @@ type API struct {
 	configs   configs
 	sessions  *sessions
 	producers producerIDs
+	throttle  throttle
+	metrics   clientMetrics
 	limit     *logLimit
 	stats     Stats
 }
@@ -76,7 +81,22 @@ func New(o Options) *API {
 	a := &API{opts: o, limit: newLogLimit(o.Now), configs: configs{static: o.Config, self: o.Self}}
 	a.opts.Rules.Effective = a.configs.in
 	a.sessions = newSessions(o.Config.FetchSessions, o.Now)
+	a.throttle.init(o.Config, o.Now())
+	a.metrics.init(o.Config.TelemetryMaxBytes)
+	a.Publish(nil, o.Metadata.Image())
 	return a
+}
+
+// Publish tells of a new image: what is enforced between requests follows it.
+// Without a delta, everything may have changed.
+func (a *API) Publish(d *metadata.Delta, image *metadata.Image) {
+	if d == nil || d.Quotas {
+		a.throttle.set(image)
+	}
+	isMetrics := func(r metadata.Resource) bool { return r.Type == metadata.ResourceClientMetrics }
+	if d == nil || slices.ContainsFunc(d.Configs, isMetrics) {
+		a.subscribe(image)
+	}
 }
 
 // Stats returns the counters.
@@ -103,6 +123,11 @@ type session struct {
 	ctx      context.Context // Ends with the connection.
 	cancel   context.CancelCauseFunc
 
+	// Used by Handle only.
+	client   string     // Client id of the last request that had to be named.
+	software software   // What the client says it runs.
+	instance model.UUID // The client instance that came with the connection (KIP-714).
+
 	// Used by Handle only, and empty between requests: what they hold aliases a
 	// frame.
 	reader  wire.Reader
@@ -118,7 +143,10 @@ type session struct {
 var errConnectionClosed = errors.New("api: connection closed")
 
 // Close ends what the connection has under way.
-func (s *session) Close() { s.cancel(errConnectionClosed) }
+func (s *session) Close() {
+	s.cancel(errConnectionClosed)
+	s.forgetInstance()
+}
 
 // call is one request that is being answered.
 type call struct {
@@ -126,6 +154,25 @@ type call struct {
 	client string // Client id.
 	a      *listener.Answer
 	began  time.Time
+	bytes  int           // Of the request.
+	worked time.Duration // Until it was parked.
+	idle   time.Duration // Of the time since began, waiting for the metadata log.
+	wait   time.Duration // What the client is told to wait, because of quotas.
+	parked bool
+}
+
+// park notes that the answer has to wait: from now on nothing is worked for it.
+func (c *call) park(now time.Time) {
+	c.worked = c.work(now)
+	c.parked = true
+}
+
+// work is how long the node was busy with the request.
+func (c *call) work(now time.Time) time.Duration {
+	if c.parked {
+		return c.worked
+	}
+	return now.Sub(c.began) - c.idle
 }
 
 // operation is one API that we serve.
@@ -156,7 +203,11 @@ func operations() []operation {
 		op(wire.DescribeConfigsKey, answer((*session).describeConfigs)),
 		op(wire.AlterReplicaLogDirsKey, answer((*session).alterReplicaLogDirs)),
 		op(wire.DescribeLogDirsKey, answer((*session).describeLogDirs)),
+		op(wire.DescribeClientQuotasKey, answer((*session).describeClientQuotas)),
+		op(wire.AlterClientQuotasKey, answer((*session).alterClientQuotas)),
 		op(wire.DescribeClusterKey, answer((*session).describeCluster)),
+		op(wire.GetTelemetrySubscriptionsKey, answer((*session).getTelemetrySubscriptions)),
+		op(wire.PushTelemetryKey, answer((*session).pushTelemetry)),
 		op(wire.DescribeTopicPartitionsKey, answer((*session).describeTopicPartitions)),
 		op(wire.AlterConfigsKey, answer((*session).alterConfigs)),
 		op(wire.IncrementalAlterConfigsKey, answer((*session).incrementalAlterConfigs)),
@@ -196,10 +247,11 @@ func (s *session) Handle(frame []byte, a *listener.Answer) {
 		op = served[h.Key]
 	}
 	c := &s.call
-	*c = call{RequestHeader: h, a: a, began: s.opts.Now()}
+	*c = call{RequestHeader: h, a: a, began: s.opts.Now(), bytes: len(frame)}
 	if h.ClientID != nil {
 		c.client = *h.ClientID
 	}
+	s.stats.received(h.Key, len(frame))
 	switch {
 	case op == nil:
 		s.malformed(a, h, errNotServed)
@@ -211,7 +263,6 @@ func (s *session) Handle(frame []byte, a *listener.Answer) {
 		op.serve(s, c)
 	}
 	*c = call{}
-	s.stats.count(h.Key)
 }
 
 var errNotServed = errors.New("api: key or version not served")
@@ -219,6 +270,7 @@ var errNotServed = errors.New("api: key or version not served")
 // malformed closes the connection of a client that cannot be understood.
 func (s *session) malformed(a *listener.Answer, h wire.RequestHeader, err error) {
 	s.stats.Malformed.Add(1)
+	s.stats.unanswered(h.Key)
 	if s.limit.allow() {
 		s.opts.Log.Warn("request refused, connection closed", "peer", s.conn.RemoteAddr(), "api", h.Key, "version", h.Version, "err", err)
 	}
@@ -243,13 +295,17 @@ func answer[Q wire.Request](serve func(*session, *call, Q) wire.Response) func(*
 func (s *session) reply(c *call, r wire.Response) { s.replyIn(c, c.Version, r) }
 
 func (s *session) replyIn(c *call, version int16, r wire.Response) {
+	now := s.opts.Now()
+	s.chargeTime(c, now)
+	c.tell(r)
 	out, err := wire.AppendResponse(c.a.Buffer(), version, c.CorrelationID, r)
 	if err != nil { // A bug of ours: an answer that its version cannot say.
 		s.opts.Log.Error("answer cannot be encoded", "api", c.Key, "version", version, "err", err)
+		s.stats.unanswered(c.Key)
 		c.a.Hangup()
 		return
 	}
-	s.stats.observe(c.Key, s.opts.Now().Sub(c.began))
+	s.stats.answered(c, now, len(out))
 	c.a.Send(out)
 }
 

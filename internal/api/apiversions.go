@@ -63,6 +63,7 @@ func (s *session) acquainted(c *call, q *wire.ApiVersionsRequest) wire.ErrorCode
 	if !softwareName.MatchString(q.ClientSoftwareName) || !softwareName.MatchString(q.ClientSoftwareVersion) {
 		return wire.InvalidRequest
 	}
+	s.introduce(q)
 	if c.Version < 5 {
 		return wire.None
 	}

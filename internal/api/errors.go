@@ -11,6 +11,7 @@ import (
 	"github.com/barnabas-log/barnabas/internal/producers"
 	"github.com/barnabas-log/barnabas/internal/quorum"
 	"github.com/barnabas-log/barnabas/internal/replicas"
+	"github.com/barnabas-log/barnabas/internal/telemetry"
 	"github.com/barnabas-log/barnabas/record"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -56,6 +57,13 @@ func sentinels() []sentinel {
 		{controller.ErrPolicy, wire.PolicyViolation},
 		{controller.ErrUnsupported, wire.UnsupportedVersion},
 		{controller.ErrThrottled, wire.ThrottlingQuotaExceeded},
+		{telemetry.ErrThrottled, wire.ThrottlingQuotaExceeded},
+		{telemetry.ErrUnknown, wire.UnknownSubscriptionID},
+		{telemetry.ErrCompression, wire.UnsupportedCompressionType},
+		{telemetry.ErrTooLarge, wire.TelemetryTooLarge},
+		{telemetry.ErrAfterEnd, wire.InvalidRequest},
+		{telemetry.ErrBadInstances, wire.InvalidRequest},
+		{telemetry.ErrMalformed, wire.InvalidRecord},
 		{quorum.ErrStopped, wire.NotController},
 		{context.DeadlineExceeded, wire.RequestTimedOut},
 		{context.Canceled, wire.RequestTimedOut},
@@ -117,6 +125,7 @@ func code(err error) wire.ErrorCode {
 // a while, with what was asked.
 func (s *session) codeOf(err error, c *call) int16 {
 	k := code(err)
+	s.stats.failed(c.Key, k)
 	if k == wire.UnknownServerError && !foreseen(err) && s.limit.allow() {
 		s.opts.Log.Error("unexpected error", "api", c.Key, "version", c.Version, "peer", s.conn.RemoteAddr(), "err", err)
 	}

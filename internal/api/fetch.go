@@ -108,8 +108,9 @@ type fetchPart struct {
 // level that does not exist.
 func (f *fetchAnswer) begin(c *call, q *wire.FetchRequest) (known bool) {
 	f.call = *c
-	f.call.client, f.call.ClientID = "", nil // Both alias the frame.
+	f.call.client, f.call.ClientID = f.session.named(c.client), nil // Both aliased the frame.
 	f.maxBytes = min(int(q.MaxBytes), int(f.session.opts.Config.FetchMaxBytes))
+	f.maxBytes = f.session.throttle.fetch.largest(c.client, f.maxBytes)
 	f.minBytes = min(int(q.MinBytes), f.maxBytes)
 	f.wait = time.Duration(q.MaxWaitMs) * time.Millisecond
 	f.follower = q.ReplicaID >= 0 || q.ReplicaState.ReplicaID >= 0
@@ -278,7 +279,9 @@ func (f *fetchAnswer) release() {
 
 // park waits for more, at every partition.
 func (f *fetchAnswer) park() {
-	f.deadline = f.session.opts.Now().Add(f.wait)
+	now := f.session.opts.Now()
+	f.call.park(now)
+	f.deadline = now.Add(f.wait)
 	f.parked = true
 	f.alarm.set(f.wait, f.call.a)
 	f.await()
@@ -320,6 +323,7 @@ func (f *fetchAnswer) Poll(*listener.Answer) {
 
 // Cancel forgets the waits of a connection that has ended.
 func (f *fetchAnswer) Cancel() {
+	f.session.stats.unanswered(f.call.Key)
 	f.alarm.stop()
 	f.forget()
 	f.release()
@@ -348,16 +352,75 @@ func (f *fetchAnswer) refuseAll(q *wire.FetchRequest) {
 
 // send answers. Views belong to the listener's answer from now on.
 func (f *fetchAnswer) send() {
+	s, a := f.session, f.call.a
+	now := s.opts.Now()
+	if f.charge(now); f.call.wait > 0 {
+		f.sendNothing(now)
+		return
+	}
 	if f.inSession != nil {
 		f.parts = f.inSession.answered(f.parts, f.incremental)
 	}
 	f.missingLast()
-	s, a := f.session, f.call.a
 	out := f.encode(a.Buffer())
 	s.stats.FetchedBytes.Add(uint64(f.bytes))
-	s.stats.observe(f.call.Key, s.opts.Now().Sub(f.call.began))
+	s.stats.answered(&f.call, now, len(out)+f.bytes)
 	f.leave()
 	a.Send(out)
+	f.free()
+}
+
+// charge counts the bytes of the answer and the time that it took. Who has to
+// wait gets none of the bytes, so they were not used.
+func (f *fetchAnswer) charge(now time.Time) {
+	s, c := f.session, &f.call
+	s.chargeTime(c, now)
+	if f.follower || !s.throttle.fetch.on.Load() {
+		return
+	}
+	size := float64(f.size())
+	c.mute(s.throttle.fetch.charge(now, c.client, size))
+	if c.wait > 0 {
+		s.throttle.fetch.refund(now, c.client, size)
+	}
+}
+
+// What an answer takes besides records, near enough: for itself and for a
+// partition.
+const (
+	fetchOverhead     = 20
+	fetchPartOverhead = 45
+)
+
+// size is how many bytes the answer will have.
+func (f *fetchAnswer) size() int {
+	n := fetchOverhead + f.bytes
+	for i := range f.parts {
+		if !f.incremental || f.parts[i].read.View.Size() > 0 {
+			n += fetchPartOverhead
+		}
+	}
+	return n
+}
+
+// sendNothing answers who has to wait: with the time, and no partitions. A
+// session that would have begun with this answer does not begin.
+func (f *fetchAnswer) sendNothing(now time.Time) {
+	f.release()
+	if f.inSession != nil && !f.incremental {
+		f.session.sessions.remove(f.sessionID)
+		f.sessionID = 0
+	}
+	r := wire.NewFetchResponse()
+	r.SessionID = f.sessionID
+	f.call.tell(r)
+	out, err := wire.AppendResponse(f.call.a.Buffer(), f.call.Version, f.call.CorrelationID, r)
+	if err != nil {
+		f.session.opts.Log.Error("answer cannot be encoded", "api", f.call.Key, "version", f.call.Version, "err", err)
+	}
+	f.leave()
+	f.session.stats.answered(&f.call, now, len(out))
+	f.call.a.Send(out)
 	f.free()
 }
 

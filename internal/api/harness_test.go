@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,9 @@ type node struct {
 	ran    sync.WaitGroup
 	// maxPartitions bounds what requests may create.
 	maxPartitions int
+	// slow and slowLog are how many nanoseconds finding a partition, and changing
+	// the metadata log, take.
+	slow, slowLog atomic.Int64
 
 	mu      sync.Mutex
 	tracker *metadata.Tracker
@@ -96,6 +100,7 @@ func (n *node) Epoch() model.Epoch { return 0 }
 var errFull = errors.New("too many partitions for a test")
 
 func (n *node) Propose(_ context.Context, decide func(*metadata.Image) ([]metadata.Record, error)) error {
+	nap(&n.slowLog)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	image := n.tracker.Image()
@@ -106,9 +111,11 @@ func (n *node) Propose(_ context.Context, decide func(*metadata.Image) ([]metada
 	if image.PartitionCount()+len(records) > n.maxPartitions {
 		return errFull
 	}
-	if _, err := n.tracker.Apply(image.End(), records); err != nil {
+	d, err := n.tracker.Apply(image.End(), records)
+	if err != nil {
 		return err
 	}
+	n.api.Publish(d, n.tracker.Image())
 	n.openLocked()
 	return nil
 }
@@ -164,7 +171,14 @@ func (n *node) open(id model.Partition, t *metadata.Topic, cfg config.Topic) *pa
 	return p
 }
 
+func nap(d *atomic.Int64) {
+	if d := d.Load(); d > 0 {
+		time.Sleep(time.Duration(d))
+	}
+}
+
 func (n *node) Partition(p model.Partition) (*partition.Partition, error) {
+	nap(&n.slow)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if x := n.parts[p]; x != nil {
@@ -251,6 +265,7 @@ type client struct {
 	t    testing.TB
 	conn net.Conn
 	next int32
+	id   string // Client id.
 }
 
 func (n *node) dial() *client {
@@ -263,14 +278,14 @@ func (n *node) dial() *client {
 func (n *node) dialIn(t testing.TB) *client {
 	ours, theirs := net.Pipe()
 	n.pipes.conns <- theirs
-	return &client{t: t, conn: ours}
+	return &client{t: t, conn: ours, id: "test"}
 }
 
 // write sends a request.
 func (c *client) write(req wire.Request, version int16) {
 	c.t.Helper()
 	c.next++
-	frame, err := wire.AppendRequest(nil, wire.RequestHeader{Version: version, CorrelationID: c.next, ClientID: new("test")}, req)
+	frame, err := wire.AppendRequest(nil, wire.RequestHeader{Version: version, CorrelationID: c.next, ClientID: &c.id}, req)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func (s *session) metadata(c *call, q *wire.MetadataRequest) wire.Response {
 	all := q.Topics == nil || c.Version == 0 && len(q.Topics) == 0
 	byID := slices.ContainsFunc(q.Topics, func(t wire.MetadataRequestTopic) bool { return !t.TopicID.IsZero() })
 	if !all && !byID && (c.Version < 4 || q.AllowAutoTopicCreation) {
-		s.autoCreate(q)
+		s.autoCreate(c, q)
 	}
 	image := s.opts.Metadata.Image()
 	for _, b := range image.Brokers() {
@@ -186,7 +186,7 @@ func (s *session) offline(t *metadata.Topic, index int) []int32 {
 // broker's defaults (auto.create.topics.enable). What cannot be made is
 // answered as unknown. The answer shows the new topics at once, where Kafka
 // sends its client round once more.
-func (s *session) autoCreate(q *wire.MetadataRequest) {
+func (s *session) autoCreate(c *call, q *wire.MetadataRequest) {
 	if !s.opts.Config.AutoCreateTopics {
 		return
 	}
@@ -205,8 +205,9 @@ func (s *session) autoCreate(q *wire.MetadataRequest) {
 	if len(specs) == 0 {
 		return
 	}
+	changes := s.mutations(c, 0) // Kafka asks its controller in a version that refuses.
 	err := s.propose(autoCreateMillis, func(image *metadata.Image) ([]metadata.Record, error) {
-		records, _, err := s.opts.Rules.CreateTopics(image, specs)
+		records, _, err := changes.rules().CreateTopics(image, specs)
 		return records, err
 	})
 	if err != nil && s.limit.allow() {

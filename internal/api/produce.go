@@ -29,6 +29,7 @@ func (s *session) serveProduce(c *call) {
 	if p == nil {
 		p = &produceAnswer{session: s}
 	}
+	s.chargeProduce(c)
 	p.begin(c, &x.request)
 	x.collect()
 	for i := range x.wanted {
@@ -37,9 +38,11 @@ func (s *session) serveProduce(c *call) {
 	switch {
 	case p.acks == 0 && p.failed:
 		p.free()
+		s.stats.unanswered(c.Key)
 		c.a.Hangup() // The only way to tell a client that does not listen.
 	case p.acks == 0:
 		p.free()
+		s.stats.unanswered(c.Key)
 		c.a.Skip()
 	case len(p.waits) == 0:
 		p.send()
@@ -139,8 +142,8 @@ type produceWait struct {
 
 func (p *produceAnswer) begin(c *call, q *wire.ProduceRequest) {
 	p.call, p.acks, p.failed = *c, q.Acks, false
-	p.call.client = ""
-	p.call.ClientID = nil // Both alias the frame.
+	p.call.client = p.session.named(c.client)
+	p.call.ClientID = nil // Both aliased the frame.
 	p.response.Reset()
 	p.waits, p.count = p.waits[:0], 0
 }
@@ -229,6 +232,7 @@ func (p *produceAnswer) append(c *call, t *metadata.Topic, in *wire.ProduceReque
 		return err
 	}
 	out.BaseOffset, out.LogAppendTimeMs, out.LogStartOffset = int64(at.Base), at.LogAppendTime, int64(at.LogStart)
+	s.stats.ProducedBatches.Add(1)
 	s.stats.ProducedBytes.Add(uint64(size))
 	s.stats.ProducedRecords.Add(uint64(at.End - at.Base))
 	if p.acks != acksAll {
@@ -296,7 +300,9 @@ const leastProduceWait = 5 * time.Second
 // park waits for the commit points.
 func (p *produceAnswer) park(timeoutMs int32) {
 	d := max(leastProduceWait, time.Duration(timeoutMs)*time.Millisecond)
-	p.deadline = p.session.opts.Now().Add(d)
+	now := p.session.opts.Now()
+	p.call.park(now)
+	p.deadline = now.Add(d)
 	p.alarm.set(d, p.call.a)
 	settled := false
 	for _, w := range p.waits {
@@ -338,6 +344,7 @@ func (p *produceAnswer) Poll(*listener.Answer) {
 
 // Cancel forgets the waits of a connection that has ended.
 func (p *produceAnswer) Cancel() {
+	p.session.stats.unanswered(p.call.Key)
 	p.alarm.stop()
 	for _, w := range p.waits {
 		w.partition.ForgetCommit(p.call.a)

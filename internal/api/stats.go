@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/histogram"
 	"github.com/barnabas-log/barnabas/wire"
 )
 
@@ -12,26 +13,101 @@ import (
 type Stats struct {
 	// Malformed counts requests that closed their connection.
 	Malformed atomic.Uint64
-	// ProducedBytes and ProducedRecords count what was appended; FetchedBytes
-	// counts record bytes handed to readers.
-	ProducedBytes, ProducedRecords, FetchedBytes atomic.Uint64
+	// ProducedBytes, ProducedRecords and ProducedBatches count what was appended;
+	// FetchedBytes counts record bytes handed to readers.
+	ProducedBytes, ProducedRecords, ProducedBatches, FetchedBytes atomic.Uint64
 	// ProduceErrors and FetchErrors count partitions answered with an error.
 	ProduceErrors, FetchErrors atomic.Uint64
 
-	requests [128]atomic.Uint64
-	nanos    [128]atomic.Uint64
+	apis [128]apiStats
+	// errors counts what was answered by API and code.
+	errors [128][maxCode]atomic.Uint64
 }
 
-func (s *Stats) count(k wire.Key) { s.requests[k&127].Add(1) }
+// maxCode is one more than the greatest error code that is counted, which
+// leaves Kafka some to add.
+const maxCode = 160
 
-func (s *Stats) observe(k wire.Key, d time.Duration) { s.nanos[k&127].Add(uint64(max(d, 0))) }
+// apiStats counts one API. Most answers are given while the request is
+// handled; of the others, the wait is known apart from the work.
+type apiStats struct {
+	received, requestBytes, answerBytes atomic.Uint64
+	unanswered                          atomic.Uint64   // acks=0, and those whose connection ended first.
+	direct                              histogram.Times // Whole time of those answered at once.
+	whole, worked, waited               histogram.Times // Of those that waited.
+}
 
-// Requests calls each for every API that was asked: how often, and how long
-// its answers took together.
-func (s *Stats) Requests(each func(k wire.Key, count uint64, total time.Duration)) {
-	for i := range s.requests {
-		if n := s.requests[i].Load(); n > 0 {
-			each(wire.Key(i), n, time.Duration(s.nanos[i].Load()))
+// received counts a request of so many bytes.
+func (s *Stats) received(k wire.Key, bytes int) {
+	a := &s.apis[k&127]
+	a.received.Add(1)
+	a.requestBytes.Add(uint64(bytes))
+}
+
+// answered counts an answer of so many bytes.
+func (s *Stats) answered(c *call, now time.Time, bytes int) {
+	a := &s.apis[c.Key&127]
+	a.answerBytes.Add(uint64(bytes))
+	whole := now.Sub(c.began)
+	if !c.parked {
+		a.direct.Observe(whole)
+		return
+	}
+	a.whole.Observe(whole)
+	a.worked.Observe(c.worked)
+	a.waited.Observe(whole - c.worked)
+}
+
+// unanswered counts a request that gets no answer.
+func (s *Stats) unanswered(k wire.Key) { s.apis[k&127].unanswered.Add(1) }
+
+func (s *Stats) failed(k wire.Key, e wire.ErrorCode) {
+	if e != wire.None {
+		s.errors[k&127][max(0, min(int(e), maxCode-1))].Add(1) // -1, UNKNOWN_SERVER_ERROR, has place 0.
+	}
+}
+
+// APIStats is what has become of the requests of one API.
+type APIStats struct {
+	Received                  uint64
+	RequestBytes, AnswerBytes uint64
+	Parked                    int64 // Received and not answered yet.
+	// Whole is from reading the request to its answer, Worked is of that without
+	// waiting for a sync, a timeout or other requests, and Waited is the rest, of
+	// those that had to.
+	Whole, Worked, Waited histogram.Counts
+}
+
+// APIs calls each for every API that was asked.
+func (s *Stats) APIs(each func(k wire.Key, a *APIStats)) {
+	for i := range s.apis {
+		a := &s.apis[i]
+		if a.received.Load() == 0 {
+			continue
+		}
+		out := APIStats{AnswerBytes: a.answerBytes.Load()}
+		direct := a.direct.Counts()
+		out.Whole, out.Worked, out.Waited = a.whole.Counts(), a.worked.Counts(), a.waited.Counts()
+		out.Whole.Add(direct)
+		out.Worked.Add(direct)
+		ended := out.Whole.Total() + a.unanswered.Load()
+		out.Received, out.RequestBytes = a.received.Load(), a.requestBytes.Load()
+		out.Parked = max(0, int64(out.Received)-int64(ended))
+		each(wire.Key(i), &out)
+	}
+}
+
+// Errors calls each for every API and code that was answered.
+func (s *Stats) Errors(each func(k wire.Key, e wire.ErrorCode, n uint64)) {
+	for i := range s.errors {
+		for code := range s.errors[i] {
+			if n := s.errors[i][code].Load(); n > 0 {
+				e := wire.ErrorCode(code)
+				if code == 0 {
+					e = wire.UnknownServerError
+				}
+				each(wire.Key(i), e, n)
+			}
 		}
 	}
 }

@@ -21,8 +21,10 @@ func (s *session) createTopics(c *call, q *wire.CreateTopicsRequest) wire.Respon
 		specs = append(specs, topicSpec(&q.Topics[i]))
 	}
 	var created []controller.TopicCreated
+	changes := s.mutations(c, strictCreate)
+	defer changes.end(c)
 	err := s.propose(q.TimeoutMs, func(image *metadata.Image) (records []metadata.Record, err error) {
-		records, created, err = s.opts.Rules.CreateTopics(image, specs)
+		records, created, err = changes.rules().CreateTopics(image, specs)
 		if q.ValidateOnly {
 			records = nil
 		}
@@ -44,11 +46,20 @@ func (s *session) createTopics(c *call, q *wire.CreateTopicsRequest) wire.Respon
 // propose waits for the metadata log as long as the client does. Decide may be
 // called even after propose has given up: it must not touch the frame.
 func (s *session) propose(timeoutMs int32, decide func(*metadata.Image) ([]metadata.Record, error)) error {
+	began := s.opts.Now()
+	defer func() { s.call.idle += s.opts.Now().Sub(began) }()
 	timeout := min(time.Duration(timeoutMs)*time.Millisecond, adminTimeout)
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	return s.opts.Metadata.Propose(ctx, decide)
 }
+
+// The first versions of requests that change topics whose clients know
+// THROTTLING_QUOTA_EXCEEDED (KIP-599).
+const (
+	strictCreate = 6
+	strictDelete = 5
+)
 
 // topicSpec translates; what it keeps does not alias the frame.
 func topicSpec(t *wire.CreateTopicsRequestCreatableTopic) controller.TopicSpec {
@@ -121,9 +132,22 @@ func (s *session) deleteTopics(c *call, q *wire.DeleteTopicsRequest) wire.Respon
 	if len(ids) == 0 {
 		return s.deleted(c, asked, nil)
 	}
-	return s.deleted(c, asked, s.propose(q.TimeoutMs, func(image *metadata.Image) ([]metadata.Record, error) {
-		return s.opts.Rules.DeleteTopics(image, ids), nil
-	}))
+	changes := s.mutations(c, strictDelete)
+	defer changes.end(c)
+	refused := map[model.TopicID]error{}
+	err := s.propose(q.TimeoutMs, func(image *metadata.Image) ([]metadata.Record, error) {
+		records, errs := changes.rules().DeleteTopics(image, ids)
+		for i, id := range ids {
+			refused[id] = errs[i]
+		}
+		return records, nil
+	})
+	for i := range asked {
+		if d := &asked[i]; d.err == nil && err == nil {
+			d.err = refused[d.id]
+		}
+	}
+	return s.deleted(c, asked, err)
 }
 
 // deletionDisabled is what clients are told that may know the code or not.

@@ -62,6 +62,8 @@ type Broker struct {
 	budget   *listener.Budget
 	logging  *logging
 	limits   atomic.Pointer[limits] // Nil until the image is known.
+	// published is api, for those who tell it of images: nil until it is there.
+	published atomic.Pointer[api.API]
 
 	epoch   int64 // Broker epoch.
 	ready   atomic.Bool
@@ -160,6 +162,9 @@ func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
 	if slices.ContainsFunc(d.Configs, func(c metadata.Resource) bool { return c.Type == metadata.ResourceBroker }) {
 		r.Reconfigure(b.configIn(i))
 	}
+	if a := b.published.Load(); a != nil {
+		a.Publish(d, i)
+	}
 	if l := b.limits.Load(); l != nil && (d.Quotas || len(d.Configs) > 0) {
 		l.set(i)
 	}
@@ -242,7 +247,10 @@ func (b *Broker) serve(ctx context.Context, listeners []open) {
 		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: doors{b.replicas.Load()}, Disks: b.replicas.Load(),
 		Rules:      controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Cordoned: b.replicas.Load().Cordoned, Random: rand.Reader},
 		Advertised: b.advertised(listeners), Now: b.opts.Now, Log: b.log("api"),
+		Loggers: b.logging, IsHost: isHost,
 	})
+	b.published.Store(b.api)
+	b.api.Publish(nil, b.quorum.Image())
 	b.budget = listener.NewBudget(b.config.InFlightBytes)
 	limits := newLimits(ctx, b, b.quorum.Image())
 	b.limits.Store(limits)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,8 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// serveHTTP serves /metrics, /live and /ready. A port that is taken is an
-// error only if somebody asked for it.
+// serveHTTP serves /metrics, /live and /ready, and Go's profiles if they are
+// asked for. A port that is taken is an error only if somebody asked for it.
 func (b *Broker) serveHTTP() error {
 	if b.config.HTTPListen == "" {
 		return nil
@@ -28,13 +29,7 @@ func (b *Broker) serveHTTP() error {
 		b.log("broker").Warn("metrics not served: the port is taken", "err", err)
 		return nil
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{b})
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "live\n") })
-	mux.HandleFunc("GET /ready", b.answerReady)
-	b.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	b.http = &http.Server{Handler: b.pages(), ReadHeaderTimeout: 5 * time.Second}
 	b.httpAddr = l.Addr()
 	b.running.Go(func() {
 		if err := b.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -44,17 +39,47 @@ func (b *Broker) serveHTTP() error {
 	return nil
 }
 
-// answerReady says whether the node can do what it is for: it serves, and none
+// maxScrapes is how many scrapes may run at a time: more is a mistake, or
+// somebody who wants the broker busy.
+const maxScrapes = 4
+
+// pages are what the port answers. Nothing of it goes through the default mux,
+// where packages register what they like.
+func (b *Broker) pages() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{b})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "live\n") })
+	mux.HandleFunc("GET /ready", b.answerReady)
+	if b.config.HTTPPprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// notReady says why the node cannot do what it is for: "" if it serves and none
 // of its partitions is offline.
-func (b *Broker) answerReady(w http.ResponseWriter, _ *http.Request) {
+func (b *Broker) notReady() string {
 	switch t := b.replicas.Load().Totals(); {
 	case !b.ready.Load():
-		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return "not ready"
 	case t.Offline > 0:
-		http.Error(w, fmt.Sprintf("%d of %d partitions are offline", t.Offline, t.Partitions), http.StatusServiceUnavailable)
-	default:
-		io.WriteString(w, "ready\n")
+		return fmt.Sprintf("%d of %d partitions are offline", t.Offline, t.Partitions)
 	}
+	return ""
+}
+
+func (b *Broker) answerReady(w http.ResponseWriter, _ *http.Request) {
+	if why := b.notReady(); why != "" {
+		http.Error(w, why, http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "ready\n")
 }
 
 // HTTPAddr is where metrics are served, nil if they are not.

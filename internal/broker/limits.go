@@ -131,6 +131,12 @@ func (l *limits) host(name string, unknown map[string]bool) []netip.Addr {
 	return a
 }
 
+// isHost reports whether a name has an address.
+func isHost(ctx context.Context, name string) bool {
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	return err == nil && len(found) > 0
+}
+
 // lookUpTime is how long names may be looked up.
 const lookUpTime = 10 * time.Second
 

@@ -39,7 +39,7 @@ func AlterQuotas(image *metadata.Image, changes []QuotaChange, isHost func(strin
 	var records []metadata.Record
 	result := map[string]error{} // By entity.
 	for _, c := range changes {
-		name := entityName(c.Entity)
+		name := c.String()
 		if _, again := result[name]; again || namesKeyTwice(c.Ops) {
 			result[name] = refuse(ErrInvalidRequest, "Ignoring duplicate entity %s", name)
 			continue
@@ -53,7 +53,7 @@ func AlterQuotas(image *metadata.Image, changes []QuotaChange, isHost func(strin
 	}
 	errs := make([]error, len(changes))
 	for i, c := range changes {
-		errs[i] = result[entityName(c.Entity)]
+		errs[i] = result[c.String()]
 	}
 	return records, errs, nil
 }
@@ -69,10 +69,10 @@ func namesKeyTwice(ops []QuotaOp) bool {
 	return false
 }
 
-// entityName is how Kafka writes an entity.
-func entityName(entity []QuotaName) string {
+// String names the entity as Kafka writes it.
+func (c *QuotaChange) String() string {
 	var parts []string
-	for _, n := range entity {
+	for _, n := range c.Entity {
 		name := "null"
 		if n.Name != nil {
 			name = *n.Name

@@ -25,6 +25,17 @@ type Rules struct {
 	Cordoned func() bool
 	// Random is where topic ids come from.
 	Random io.Reader
+	// Charge is told how many partitions are about to be made or deleted, once for
+	// each topic; an error forbids it (KIP-599). Nil charges nobody.
+	Charge func(partitions int) error
+}
+
+// charge asks whether partitions may be made or deleted.
+func (r Rules) charge(partitions int) error {
+	if r.Charge == nil {
+		return nil
+	}
+	return r.Charge(partitions)
 }
 
 // maxPartitionsPerCreate bounds what one request may make: Kafka refuses more
@@ -130,6 +141,9 @@ func (r Rules) create(image *metadata.Image, s TopicSpec, c *TopicCreated) ([]me
 	}
 	assignment, err := r.assignment(image, s)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.charge(len(assignment)); err != nil {
 		return nil, err
 	}
 	if c.ID, err = model.NewUUID(r.Random); err != nil {
@@ -249,19 +263,24 @@ func checkReplicas(live []*metadata.Broker, replicas []model.NodeID, want int) e
 	return nil
 }
 
-// DeleteTopics decides about the topics of ids. One that is gone already is as
-// good as deleted.
-func (r Rules) DeleteTopics(image *metadata.Image, ids []model.TopicID) []metadata.Record {
+// DeleteTopics decides about the topics of ids; errors stand beside them. One
+// that is gone already is as good as deleted.
+func (r Rules) DeleteTopics(image *metadata.Image, ids []model.TopicID) ([]metadata.Record, []error) {
 	var records []metadata.Record
-	for _, id := range ids {
-		if image.TopicByID(id) == nil {
+	errs := make([]error, len(ids))
+	for i, id := range ids {
+		t := image.TopicByID(id)
+		if t == nil {
+			continue
+		}
+		if errs[i] = r.charge(len(t.Partitions)); errs[i] != nil {
 			continue
 		}
 		m := wire.NewRemoveTopicRecord()
 		m.TopicID = id
 		records = append(records, metadata.Record{Message: m})
 	}
-	return records
+	return records, errs
 }
 
 // maxNameLength is what a file name leaves for the topic, after the partition

@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -240,7 +241,7 @@ func TestFormatAndConfigs(t *testing.T) {
 }
 
 func TestNewerClusterIsRefused(t *testing.T) {
-	c := newCluster(t)
+	c := newCluster(t, 1)
 	c.apply([]metadata.Record{{Message: metadata.FeatureRecord(metadata.MetadataVersion, Level+1)}})
 	if err := CheckLevel(c.track.Image()); err == nil {
 		t.Error("a newer metadata.version is taken")
@@ -278,8 +279,48 @@ func TestRestartAndDelete(t *testing.T) {
 	f("shared", 0, 0)
 
 	ids := []model.TopicID{c.track.Image().Topic("alone").ID, {9}}
-	c.apply(c.rules.DeleteTopics(c.track.Image(), ids))
-	if c.track.Image().Topic("alone") != nil || len(c.rules.DeleteTopics(c.track.Image(), ids)) != 0 {
+	records, errs := c.rules.DeleteTopics(c.track.Image(), ids)
+	c.apply(records)
+	again, _ := c.rules.DeleteTopics(c.track.Image(), ids)
+	if c.track.Image().Topic("alone") != nil || len(again) != 0 || errors.Join(errs...) != nil {
 		t.Error("deleted badly")
+	}
+}
+
+// Partitions are charged once for each topic that would be made or deleted;
+// what is refused for another reason is not charged, and what is over the
+// quota is not done.
+func TestCharge(t *testing.T) {
+	c := newCluster(t, 1)
+	var charged []int
+	tooMuch := errors.New("too much")
+	c.rules.Charge = func(n int) error {
+		charged = append(charged, n)
+		if n > 5 {
+			return tooMuch
+		}
+		return nil
+	}
+	image := c.track.Image()
+	records, created, err := c.rules.CreateTopics(image, []TopicSpec{
+		{Name: "three", Partitions: 3, Replication: 1},
+		{Name: "many", Partitions: 6, Replication: 1},
+		{Name: "bad name", Partitions: 1, Replication: 1},
+		{Name: "two", Assignment: []Replicas{{0, []model.NodeID{1}}, {1, []model.NodeID{1}}}, Partitions: -1, Replication: -1},
+	})
+	if err != nil || !slices.Equal(charged, []int{3, 6, 2}) || created[1].Err != tooMuch || created[0].Err != nil {
+		t.Errorf("%v, charged %v: %+v", err, charged, created)
+	}
+	c.apply(records)
+	ids := []model.TopicID{c.track.Image().Topic("three").ID, c.track.Image().Topic("two").ID}
+	c.rules.Charge = func(n int) error {
+		if n == 3 {
+			return tooMuch
+		}
+		return nil
+	}
+	records, errs := c.rules.DeleteTopics(c.track.Image(), ids)
+	if len(records) != 1 || errs[0] != tooMuch || errs[1] != nil {
+		t.Errorf("%d records, %v", len(records), errs)
 	}
 }

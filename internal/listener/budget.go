@@ -1,6 +1,11 @@
 package listener
 
-import "sync"
+import (
+	"sync"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/histogram"
+)
 
 // smallFrame is the greatest frame that is charged to the reserve: every
 // request that only asks or keeps alive fits, record data seldom does.
@@ -9,6 +14,8 @@ const smallFrame = 16 << 10
 // Budget bounds the bytes of all frames in flight.
 type Budget struct {
 	large, small pool
+	// Waits is how often and how long a frame had to wait for its turn.
+	Waits histogram.Times
 }
 
 // NewBudget returns a budget of total bytes; a sixteenth of it, but at least
@@ -40,7 +47,11 @@ func (b *Budget) try(n int) bool { return b.of(n).try(int64(n)) }
 // acquire charges n bytes, after waiting for its turn, or reports false when
 // stop is closed first. A frame larger than the whole budget waits until it is
 // alone and then passes, or it could never be read.
-func (b *Budget) acquire(n int, stop <-chan struct{}) bool { return b.of(n).acquire(int64(n), stop) }
+func (b *Budget) acquire(n int, stop <-chan struct{}) bool {
+	began := time.Now()
+	defer func() { b.Waits.Observe(time.Since(began)) }()
+	return b.of(n).acquire(int64(n), stop)
+}
 
 func (b *Budget) release(n int) { b.of(n).release(int64(n)) }
 

@@ -248,7 +248,9 @@ const maxJoined = 16 << 10
 
 // send writes a run of ready answers in as few calls as possible.
 func (c *Conn) send(run []*Answer) error {
-	c.armWrite()
+	began := time.Now()
+	c.armWrite(began)
+	defer func() { c.server.stats.Sends.Observe(time.Since(began)) }()
 	c.joined = c.joined[:0]
 	corked := false
 	for _, a := range run {
@@ -275,12 +277,12 @@ func (c *Conn) send(run []*Answer) error {
 // armWrite gives the client until the idle time to take what is sent, or it
 // could hold views and memory for ever. As with reading, the deadline is moved
 // only when a sixteenth has passed.
-func (c *Conn) armWrite() {
+func (c *Conn) armWrite(now time.Time) {
 	idle := c.server.opts.Idle
 	if idle <= 0 {
 		return
 	}
-	want := time.Now().Add(idle)
+	want := now.Add(idle)
 	if want.Sub(c.writeDeadline) > idle/16 {
 		c.net.SetWriteDeadline(want)
 		c.writeDeadline = want

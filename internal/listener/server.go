@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/histogram"
 	"github.com/barnabas-log/barnabas/internal/quota"
 )
 
@@ -42,6 +43,9 @@ type Stats struct {
 	Refused, Throttled atomic.Uint64
 	// WaitNanos is how long accepting waited for the gate.
 	WaitNanos atomic.Uint64
+	// Sends is how long answers took to be written: as long as the client takes to
+	// make room for them.
+	Sends histogram.Times
 	// Mutes is how often a connection was muted; Muted is how many are now.
 	Mutes atomic.Uint64
 	Muted atomic.Int64

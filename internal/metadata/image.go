@@ -155,6 +155,14 @@ func (i *Image) Config(r Resource) map[string]string {
 	return nil
 }
 
+// Configs calls each for every resource of a type that has something set, in
+// the order of names, until it returns false. The maps must not be changed.
+func (i *Image) Configs(t ResourceType, each func(name string, values map[string]string) bool) {
+	i.configs.AscendGreaterOrEqual(&configs{resource: Resource{Type: t}}, func(c *configs) bool {
+		return c.resource.Type == t && each(c.resource.Name, c.values)
+	})
+}
+
 // Broker returns a registered broker, or nil.
 func (i *Image) Broker(id model.NodeID) *Broker { return i.brokers[id] }
 

@@ -205,6 +205,30 @@ func TestTransactions(t *testing.T) {
 	f("after a void one", 3, true, false, topic("d", 4))
 }
 
+func TestConfigsOfAType(t *testing.T) {
+	i := apply(
+		t,
+		Record{Message: ConfigRecord(Resource{ResourceTopic, "b"}, "x", new("1"))},
+		Record{Message: ConfigRecord(Resource{ResourceTopic, "a"}, "x", new("2"))},
+		Record{Message: ConfigRecord(Resource{ResourceBroker, ""}, "x", new("3"))},
+	)
+	f := func(of ResourceType, most int, want ...string) {
+		t.Helper()
+		var got []string
+		i.Configs(of, func(name string, values map[string]string) bool {
+			got = append(got, name+"="+values["x"])
+			return len(got) < most
+		})
+		if !slices.Equal(got, want) {
+			t.Errorf("%d: %v, want %v", of, got, want)
+		}
+	}
+	f(ResourceTopic, 9, "a=2", "b=1")
+	f(ResourceTopic, 1, "a=2")
+	f(ResourceBroker, 9, "=3")
+	f(ResourceGroup, 9)
+}
+
 // The delta names what changed.
 func TestDelta(t *testing.T) {
 	k := NewTracker(apply(t, topic("a", 1), part(1, 0), topic("b", 2), part(2, 0)))

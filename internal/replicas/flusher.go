@@ -99,8 +99,9 @@ func (f *flusher) flush() {
 	if len(f.syncs) > 0 {
 		f.choice.took(together, len(f.syncs), took)
 	}
+	synced := len(f.syncs)
 	clear(f.syncs)
-	f.disk.owner.stats.flushed(took)
+	f.disk.owner.stats.flushed(took, gained, synced)
 	f.disk.synced(gained)
 }
 

@@ -1,19 +1,27 @@
 package replicas
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/barnabas-log/barnabas/internal/histogram"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/model"
 )
 
 // Stats counts what the disks did.
 type Stats struct {
-	Flushes    atomic.Uint64
-	FlushNanos atomic.Uint64
+	// Flushes is how long each group of appends took to become durable.
+	Flushes histogram.Times
+	// FlushedBytes and FlushedPartitions are what the groups held.
+	FlushedBytes, FlushedPartitions atomic.Uint64
 }
 
-func (s *Stats) flushed(d time.Duration) {
-	s.Flushes.Add(1)
-	s.FlushNanos.Add(uint64(max(d, 0)))
+func (s *Stats) flushed(took time.Duration, bytes int64, partitions int) {
+	s.Flushes.Observe(took)
+	s.FlushedBytes.Add(uint64(max(bytes, 0)))
+	s.FlushedPartitions.Add(uint64(partitions))
 }
 
 // Stats returns the counters.
@@ -23,6 +31,9 @@ func (r *Replicas) Stats() *Stats { return &r.stats }
 type Totals struct {
 	Partitions, Offline int
 	Bytes               int64
+	Segments, Producers int
+	// Unsynced is how many records are appended and not durable yet.
+	Unsynced int64
 }
 
 // Totals sums up what this node has.
@@ -37,10 +48,26 @@ func (r *Replicas) Totals() Totals {
 	}
 	r.mu.RUnlock()
 	r.each(func(x *replica) {
-		if x.Err() != nil {
+		n := x.Numbers()
+		if n.Offline {
 			t.Offline++
 		}
-		t.Bytes += x.Log().Size()
+		t.Bytes += n.Bytes
+		t.Segments += n.Segments
+		t.Producers += n.Producers
+		t.Unsynced += max(0, int64(n.End-x.Log().SyncedEnd()))
 	})
 	return t
+}
+
+// Online reports whether the data directory at a path is one of this node's,
+// and has not failed.
+func (r *Replicas) Online(path string) bool {
+	return slices.ContainsFunc(r.disks, func(d *disk) bool { return d.dir.Path() == path && d.hasFailed() == nil })
+}
+
+// Numbers calls each for every partition that is here and can be served, in no
+// order.
+func (r *Replicas) Numbers(each func(model.Partition, partition.Numbers)) {
+	r.each(func(x *replica) { each(x.ID, x.Numbers()) })
 }
