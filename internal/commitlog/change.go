@@ -86,6 +86,7 @@ func (l *Log) cutSegments(gone int, s *segment, pos int64, end model.Offset) err
 	l.mu.Unlock()
 	for _, r := range slices.Backward(removed) {
 		l.mu.Lock()
+		r.gone = true
 		r.closeLocked()
 		l.mu.Unlock()
 		if err := l.removeFiles(r.base); err != nil {
@@ -317,6 +318,7 @@ func (l *Log) takeOut(now time.Time, r Retention) ([]*segment, error) {
 	l.mu.start = max(l.mu.start, l.mu.segments[0].base)
 	for _, s := range gone {
 		l.mu.deleted = append(l.mu.deleted, deletedSegment{s.base, now, s.file, s.size})
+		s.gone = true
 		s.closeLocked()
 	}
 	return gone, nil
@@ -349,18 +351,8 @@ func (l *Log) retainable(now time.Time, r Retention) (int, error) {
 
 // olderThan asks the records of a segment or, if none has a timestamp, its file.
 func (l *Log) olderThan(s *segment, t time.Time) (bool, error) {
-	if err := l.loadTimes(s); err != nil {
-		return false, err
-	}
-	ts := s.maxTime
-	if ts < 0 {
-		info, err := l.fs.Stat(l.path(s.base, logSuffix))
-		if err != nil {
-			return false, err
-		}
-		ts = info.ModTime
-	}
-	return ts < t.UnixMilli(), nil
+	ts, err := l.timeOf(s)
+	return ts < t.UnixMilli(), err
 }
 
 // retire renames the files of segments, oldest first. Renaming the

@@ -25,6 +25,8 @@ type Log struct {
 	append sync.Mutex
 	// markings are those between BeginMark and Finish.
 	markings sync.WaitGroup
+	// cleaning is the pass of compaction under way.
+	cleaning cleaning
 
 	mu struct {
 		sync.Mutex
@@ -475,7 +477,7 @@ func (l *Log) Idle() {
 	l.mu.Lock()
 	idle := !l.active().used
 	for _, s := range l.mu.segments {
-		if !s.used {
+		if !s.used && !s.swapping {
 			s.closeLocked()
 			s.aborted, s.txnsKnown = nil, false
 			s.offsets.hot = nil
@@ -491,8 +493,9 @@ func (l *Log) Idle() {
 // Close writes the indexes out and closes the files. It does not sync: a clean
 // shutdown takes a mark first. When it returns, nothing of this log touches the
 // directory any more, which may be renamed and made anew: it waits for a
-// marking or a deletion that has begun.
+// marking or a deletion that has begun, and ends a cleaning.
 func (l *Log) Close() error {
+	l.cleaning.close()
 	l.removal.Lock()
 	defer l.removal.Unlock()
 	err := l.close()

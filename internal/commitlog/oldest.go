@@ -19,6 +19,11 @@ type Oldest struct {
 // Oldest describes the first segment. Of one that is not sealed Time only
 // grows.
 func (l *Log) Oldest() (Oldest, error) {
+	o, err := again(l, l.oldest)
+	return o, l.wrap("oldest", err)
+}
+
+func (l *Log) oldest() (Oldest, error) {
 	l.mu.Lock()
 	s := l.mu.segments[0]
 	o := Oldest{Bytes: s.size, Sealed: len(l.mu.segments) > 1}
@@ -27,7 +32,7 @@ func (l *Log) Oldest() (Oldest, error) {
 	if err == nil && o.Bytes > 0 {
 		o.Time, err = l.timeOf(s)
 	}
-	return o, l.wrap("oldest", err)
+	return o, err
 }
 
 // timeOf asks the records of a segment or, if none has a timestamp, its file.
@@ -37,11 +42,17 @@ func (l *Log) timeOf(s *segment) (int64, error) {
 	}
 	l.mu.Lock()
 	ts := s.maxTime
+	if ts < 0 {
+		ts = s.changed
+	}
 	l.mu.Unlock()
 	if ts >= 0 {
 		return ts, nil
 	}
 	info, err := l.fs.Stat(l.path(s.base, logSuffix))
+	if err != nil && l.isGone(s) {
+		err = errGone
+	}
 	return info.ModTime, err
 }
 

@@ -110,9 +110,9 @@ func (ls *listing) add(info vfs.Info) {
 		ls.beside[info.Name] = true
 	default:
 		switch filepath.Ext(suffix) {
-		case deletedSuffix, cleanedSuffix, ".tmp":
+		case deletedSuffix, ".tmp":
 			ls.stale = append(ls.stale, info.Name)
-		case swapSuffix:
+		case cleanedSuffix, swapSuffix:
 			ls.swapped = true
 		}
 	}
@@ -302,8 +302,8 @@ func (l *Log) findEnd(next model.Offset, read int64) error {
 	if read == 0 {
 		l.vouched = next
 	}
-	if l.mark.IsZero() || last.base != l.mark.Segment {
-		l.mu.dirChanges++ // The name of a segment made after the mark may not be durable.
+	if l.mark.IsZero() || last.base != l.mark.Segment || last.hasTxns {
+		l.mu.dirChanges++ // The name of a file made after the mark may not be durable.
 	}
 	return nil
 }

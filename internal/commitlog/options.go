@@ -18,6 +18,9 @@ var (
 	ErrOutOfRange = errors.New("commitlog: offset out of range")
 	// ErrNotNext says that AppendAt was given offsets below the end.
 	ErrNotNext = errors.New("commitlog: offsets do not follow the end")
+	// ErrChanged says that a cleaning did not reach its end, because what it
+	// read was deleted or truncated meanwhile.
+	ErrChanged = errors.New("commitlog: log changed during cleaning")
 	// ErrTooLarge says that one append is larger than a segment may be.
 	ErrTooLarge = errors.New("commitlog: append larger than a segment")
 )
@@ -141,6 +144,9 @@ const (
 	EventRolled EventKind = "segment rolled"
 	// EventDeleted: retention took the segment at Offset with its Bytes.
 	EventDeleted EventKind = "segment deleted"
+	// EventCleaned: compaction put another segment in the place of the one at
+	// Offset and of those that followed it, and freed Bytes.
+	EventCleaned EventKind = "segment cleaned"
 	// EventTruncated: the log was cut back to Offset.
 	EventTruncated EventKind = "log truncated"
 	// EventOffline: the log went offline because of Err.

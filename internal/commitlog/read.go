@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/barnabas-log/barnabas/model"
@@ -37,14 +38,16 @@ func (l *Log) Read(from, limit model.Offset, maxBytes int, minOneBatch bool) (Vi
 			return View{from: from, end: from}, nil
 		}
 		v, err := l.readSegment(r, from, limit, maxBytes, minOneBatch)
-		if err != nil {
-			r.file.release()
-			return View{}, l.wrap("read", err)
-		}
-		if v.size > 0 {
+		if err == nil && v.size > 0 {
 			return v, nil
 		}
 		r.file.release()
+		if errors.Is(err, errGone) || l.isReplaced(r.segment) {
+			continue
+		}
+		if err != nil {
+			return View{}, l.wrap("read", err)
+		}
 		if r.last || !v.past {
 			return View{from: from, end: from}, nil
 		}
@@ -124,6 +127,9 @@ func (l *Log) readSegment(r reading, from, limit model.Offset, maxBytes int, min
 	v.pos, v.size, v.end = start, int(stop-start), end
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if r.segment.replaced {
+		return View{}, errGone // The index may have been that of another.
+	}
 	if l.mu.generation == r.generation && stop < r.size {
 		l.mu.places.add(place{end, r.base, stop})
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"strings"
 
 	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
@@ -201,65 +200,6 @@ func (l *Log) removeFiles(base model.Offset) error {
 		err := l.fs.Remove(l.path(base, suffix))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
-		}
-	}
-	return nil
-}
-
-// finishSwaps completes a cleaning that was interrupted between its last sync
-// and its last rename: a .log.swap is complete and replaces the segments whose
-// offsets it holds; it also takes the place of those that the cleaning merged.
-func (l *Log) finishSwaps() error {
-	infos, err := l.fs.ReadDir(l.dir)
-	if err != nil {
-		return err
-	}
-	for _, info := range infos {
-		base, suffix, ok := ParseFileName(info.Name)
-		if !ok || suffix != logSuffix+swapSuffix {
-			continue
-		}
-		if err := l.replaceBySwap(base, infos); err != nil {
-			return err
-		}
-	}
-	for _, info := range infos {
-		base, suffix, ok := ParseFileName(info.Name)
-		if plain, swap := strings.CutSuffix(suffix, swapSuffix); ok && swap {
-			if err := l.fs.Rename(l.path(base, suffix), l.path(base, plain)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// replaceBySwap removes the originals that lie in the range of a swap segment.
-func (l *Log) replaceBySwap(base model.Offset, infos []vfs.Info) error {
-	f, err := l.fs.Open(l.path(base, logSuffix+swapSuffix))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return err
-	}
-	sc := newScanner(f, 0, size)
-	defer sc.close()
-	end := base + 1
-	for sc.next() {
-		end = max(end, sc.header.End())
-	}
-	if sc.err != nil {
-		return sc.err
-	}
-	for _, info := range infos {
-		at, suffix, ok := ParseFileName(info.Name)
-		if ok && suffix == logSuffix && at >= base && at < end {
-			if err := l.removeFiles(at); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

@@ -25,6 +25,13 @@ type segment struct {
 	// Idle. Both guarded by mu.
 	file *handle
 	used bool
+	// gone says that the segment is not part of the log any more; replaced, that
+	// cleaning put another one in its place, to which its names lead. swapping
+	// says that the files of this one do not have their names yet. Guarded by mu.
+	gone, replaced, swapping bool
+	// changed is when the file was last changed, in milliseconds since 1970, of a
+	// segment that cleaning wrote: it is older than the file. Below 0 if not known.
+	changed int64
 
 	offsets, times sparse
 	// sinceIndex is how many bytes were written since the last index entry.
@@ -78,6 +85,7 @@ func (l *Log) newSegment(base model.Offset) *segment {
 		offsets: sparse{path: l.path(base, indexSuffix), width: offsetWidth, unknown: true},
 		times:   sparse{path: l.path(base, timeSuffix), width: timeWidth, unknown: true},
 		maxTime: record.NoTimestamp,
+		changed: -1,
 	}
 }
 
@@ -91,8 +99,12 @@ func (s *segment) setEmpty() {
 	s.firstKnown = false
 }
 
-// openLocked returns the segment's file with a reference for the caller.
+// openLocked returns the segment's file with a reference for the caller;
+// errGone if it has none any more.
 func (l *Log) openLocked(s *segment) (*handle, error) {
+	if s.gone {
+		return nil, errGone
+	}
 	s.used = true
 	if s.file == nil {
 		f, err := l.fs.OpenWrite(l.path(s.base, logSuffix))

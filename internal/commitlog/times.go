@@ -25,10 +25,15 @@ var errFound = errors.New("found")
 // OffsetForTime finds the first record at or after the start of the log whose
 // timestamp, in milliseconds since 1970, is not below ts.
 func (l *Log) OffsetForTime(ts int64) (TimePoint, error) {
+	p, err := again(l, func() (TimePoint, error) { return l.offsetForTime(ts) })
+	return p, l.wrap("offset for time", err)
+}
+
+func (l *Log) offsetForTime(ts int64) (TimePoint, error) {
 	for _, s := range l.segmentsFromStart() {
 		p, err := l.searchSegment(s, ts)
 		if err != nil || p.Offset >= 0 {
-			return p, l.wrap("offset for time", err)
+			return p, err
 		}
 	}
 	return noPoint, nil
@@ -37,11 +42,16 @@ func (l *Log) OffsetForTime(ts int64) (TimePoint, error) {
 // MaxTimestamp finds the record with the greatest timestamp, the first of them
 // if there are several.
 func (l *Log) MaxTimestamp() (TimePoint, error) {
+	p, err := again(l, l.maxTimestamp)
+	return p, l.wrap("max timestamp", err)
+}
+
+func (l *Log) maxTimestamp() (TimePoint, error) {
 	var best *segment
 	var ts int64 = record.NoTimestamp
 	for _, s := range l.segmentsFromStart() {
 		if err := l.loadTimes(s); err != nil {
-			return noPoint, l.wrap("max timestamp", err)
+			return noPoint, err
 		}
 		l.mu.Lock()
 		t := s.maxTime
@@ -53,8 +63,7 @@ func (l *Log) MaxTimestamp() (TimePoint, error) {
 	if best == nil {
 		return noPoint, nil
 	}
-	p, err := l.searchSegment(best, ts)
-	return p, l.wrap("max timestamp", err)
+	return l.searchSegment(best, ts)
 }
 
 func (l *Log) segmentsFromStart() []*segment {
@@ -117,7 +126,11 @@ func (l *Log) walkSegment(s *segment, from model.Offset, each func(*scanner) err
 		return err
 	}
 	defer h.release()
-	sc := newScanner(h, l.floor(&r, from), r.size)
+	pos := l.floor(&r, from)
+	if l.isReplaced(s) {
+		return errGone
+	}
+	sc := newScanner(h, pos, r.size)
 	defer sc.close()
 	for sc.next() {
 		if sc.header.LastOffset() < from {

@@ -109,6 +109,9 @@ func (l *Log) loadAborted(s *segment) error {
 		return nil
 	}
 	b, err := vfs.ReadFile(l.fs, l.path(s.base, txnSuffix), maxTxnIndex)
+	if l.isGone(s) {
+		return errGone // What was read may belong to another segment.
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -130,6 +133,11 @@ func (l *Log) loadAborted(s *segment) error {
 // Aborted returns the aborted transactions that overlap [from, upper), for
 // consumers that read committed data.
 func (l *Log) Aborted(from, upper model.Offset) ([]AbortedTxn, error) {
+	list, err := again(l, func() ([]AbortedTxn, error) { return l.abortedBetween(from, upper) })
+	return list, l.wrap("aborted", err)
+}
+
+func (l *Log) abortedBetween(from, upper model.Offset) ([]AbortedTxn, error) {
 	l.mu.Lock()
 	first := l.segmentIndexLocked(from)
 	segments := l.mu.segments[first:]
@@ -137,7 +145,7 @@ func (l *Log) Aborted(from, upper model.Offset) ([]AbortedTxn, error) {
 	var out []AbortedTxn
 	for _, s := range segments {
 		if err := l.loadAborted(s); err != nil {
-			return nil, l.wrap("aborted", err)
+			return nil, err
 		}
 		l.mu.Lock()
 		list := s.aborted
