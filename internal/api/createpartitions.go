@@ -21,8 +21,10 @@ func (s *session) createPartitions(c *call, q *wire.CreatePartitionsRequest) wir
 		return r
 	}
 	errs := make([]error, len(wants))
+	changes := s.mutations(c, strictCreatePartitions)
+	defer changes.end(c)
 	err := s.propose(q.TimeoutMs, func(image *metadata.Image) ([]metadata.Record, error) {
-		records, each, err := s.opts.Rules.CreatePartitions(image, wants)
+		records, each, err := changes.rules().CreatePartitions(image, wants)
 		if q.ValidateOnly {
 			records = nil
 		}

@@ -57,8 +57,9 @@ func (s *session) propose(timeoutMs int32, decide func(*metadata.Image) ([]metad
 // The first versions of requests that change topics whose clients know
 // THROTTLING_QUOTA_EXCEEDED (KIP-599).
 const (
-	strictCreate = 6
-	strictDelete = 5
+	strictCreate           = 6
+	strictDelete           = 5
+	strictCreatePartitions = 3
 )
 
 // topicSpec translates; what it keeps does not alias the frame.

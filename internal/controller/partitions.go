@@ -53,6 +53,9 @@ func (r Rules) morePartitions(image *metadata.Image, m MorePartitions) ([]metada
 		return nil, refuse(ErrInvalidAssignment,
 			"Attempted to add %d additional partition(s), but only %d assignment(s) were specified.", more, len(m.Assignment))
 	}
+	if err := r.charge(more); err != nil {
+		return nil, err
+	}
 	assignment, err := additional(image, t, m, more)
 	if err != nil {
 		return nil, err

@@ -312,6 +312,11 @@ func TestCharge(t *testing.T) {
 		t.Errorf("%v, charged %v: %+v", err, charged, created)
 	}
 	c.apply(records)
+	charged = nil
+	records, errs, err := c.rules.CreatePartitions(c.track.Image(), []MorePartitions{{Topic: "three", Count: 4}, {Topic: "two", Count: 8}, {Topic: "two", Count: 1}})
+	if err != nil || !slices.Equal(charged, []int{1, 6}) || errs[0] != nil || errs[1] != tooMuch || len(records) != 1 {
+		t.Errorf("%v, charged %v: %v", err, charged, errs)
+	}
 	ids := []model.TopicID{c.track.Image().Topic("three").ID, c.track.Image().Topic("two").ID}
 	c.rules.Charge = func(n int) error {
 		if n == 3 {
@@ -319,7 +324,7 @@ func TestCharge(t *testing.T) {
 		}
 		return nil
 	}
-	records, errs := c.rules.DeleteTopics(c.track.Image(), ids)
+	records, errs = c.rules.DeleteTopics(c.track.Image(), ids)
 	if len(records) != 1 || errs[0] != tooMuch || errs[1] != nil {
 		t.Errorf("%d records, %v", len(records), errs)
 	}
