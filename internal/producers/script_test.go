@@ -99,11 +99,23 @@ func (p *player) play(line string) string {
 	id, epoch := model.ProducerID(a.num("pid", 1)), int16(a.num("epoch", 0))
 	switch words[0] {
 	case "write":
-		o := CheckOptions{StartAtZero: a["v2"] != ""}
+		o := CheckOptions{Guard: Guard(a.num("guard", 0)), Unverified: a["guard"] == "" && a["strict"] == ""}
 		if a["coordinator"] != "" {
 			o.Origin = Coordinator
 		}
 		return p.append(data(p.end, record.Producer{ID: id, Epoch: epoch, Sequence: int32(a.num("seq", 0))}, int(a.num("n", 1)), a["txn"] != "", a.num("at", 0)), o)
+	case "verify":
+		g, err := p.s.Verify(millis(a.num("now", 0)), record.Producer{ID: id, Epoch: epoch, Sequence: int32(a.num("seq", 0))}, a["v2"] != "")
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprint("guard ", g)
+	case "confirm":
+		p.s.Confirm(id, epoch, Guard(a.num("guard", 0)))
+		return "ok"
+	case "oldest":
+		o, ok := p.s.OldestOpen()
+		return fmt.Sprintf("%+v %v", o, ok)
 	case "abort", "commit":
 		kind := record.Abort
 		if words[0] == "commit" {

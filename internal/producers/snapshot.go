@@ -78,9 +78,10 @@ func (s *State) Load(snapshot []byte) error {
 	}
 	for p := loaded.oldest; p != nil; p = p.newer {
 		if p.txnFirst != model.NoOffset {
-			loaded.open = insert(loaded.open, txn{producer: p.id, first: p.txnFirst})
+			loaded.open = insert(loaded.open, txn{producer: p.id, first: p.txnFirst, since: p.lastTimestamp})
 		}
 	}
+	loaded.guards = s.guards // None is given twice.
 	*s = *loaded
 	return nil
 }

@@ -56,9 +56,12 @@ type CheckOptions struct {
 	// TransactionVersion is that of a marker's coordinator: from 2 on a marker
 	// carries an epoch above that of the transaction's batches (KIP-890).
 	TransactionVersion int16
-	// StartAtZero is for producers of transactions version 2 that begin to
-	// write here: one that is unknown must begin with sequence 0.
-	StartAtZero bool
+	// Guard is what Verify has returned for this batch. A client's batch that
+	// opens a transaction needs it.
+	Guard Guard
+	// Unverified says that transactions are opened unasked
+	// (transaction.partition.verification.enable=false).
+	Unverified bool
 }
 
 // Verdict is what to do with a batch that was not refused.
@@ -105,6 +108,13 @@ func (p *producer) lastSequence() int32 {
 	return p.last().lastSequence
 }
 
+func (p *producer) lastOffset() model.Offset {
+	if p.count == 0 {
+		return model.NoOffset
+	}
+	return p.last().lastOffset
+}
+
 func (p *producer) add(w written) {
 	if p.count == window {
 		copy(p.batches[:], p.batches[1:])
@@ -129,6 +139,10 @@ type State struct {
 	oldest, newest *producer
 	open           []txn // by first offset
 	undecided      []txn // by first offset; marker written, commit point below it
+	// Questions to coordinators, not durable: see Verify.
+	verifying map[model.ProducerID]*verification
+	asked     []asked
+	guards    Guard // The last one.
 }
 
 // New returns a State that knows no producer.
@@ -151,29 +165,54 @@ func (s *State) Check(b record.Batch, o CheckOptions) (Verdict, error) {
 	if b.IsControl() {
 		return Verdict{}, checkMarker(p, b, o)
 	}
-	if p == nil {
-		if o.StartAtZero && o.Origin == Client && b.BaseSequence() != 0 {
-			return Verdict{}, fmt.Errorf("%w: producer %d is unknown and starts at %d, not 0", ErrOutOfOrderSequence, id, b.BaseSequence())
-		}
-		return Verdict{}, nil
-	}
-	if o.Origin == Client {
+	if p != nil && o.Origin == Client {
 		if v, ok := p.find(b); ok {
 			return v, nil
 		}
 	}
-	if b.ProducerEpoch() < p.epoch {
-		return Verdict{}, staleEpoch(p, b)
+	return Verdict{}, s.checkData(p, b, o)
+}
+
+// checkData says whether a batch that is no repeat may be appended. p is its
+// producer, nil if unknown.
+func (s *State) checkData(p *producer, b record.Batch, o CheckOptions) error {
+	if p != nil && b.ProducerEpoch() < p.epoch {
+		return staleEpoch(p, b)
+	}
+	if b.IsTransactional() && (p == nil || !p.inTxn(b.ProducerEpoch())) && !s.verified(b, o) {
+		return fmt.Errorf("%w: record was not part of an ongoing transaction", ErrInvalidTxnState)
 	}
 	if o.Origin == Client {
-		if err := p.checkSequence(b); err != nil {
-			return Verdict{}, err
+		if err := s.checkSequence(p, b); err != nil {
+			return err
 		}
 	}
-	if p.txnFirst != model.NoOffset && !b.IsTransactional() {
-		return Verdict{}, fmt.Errorf("%w: expected transactional write from producer %d", ErrInvalidTxnState, id)
+	if p != nil && p.txnFirst != model.NoOffset && !b.IsTransactional() {
+		return fmt.Errorf("%w: expected transactional write from producer %d", ErrInvalidTxnState, p.id)
 	}
-	return Verdict{}, nil
+	return nil
+}
+
+// inTxn reports whether a transaction of this epoch is open.
+func (p *producer) inTxn(epoch int16) bool { return p.txnFirst != model.NoOffset && p.epoch == epoch }
+
+// checkSequence also looks at who else of the same producer has asked to
+// append: when a transaction begins, its batches wait for the coordinator, and
+// must not overtake each other.
+func (s *State) checkSequence(p *producer, b record.Batch) error {
+	if v := s.verifying[b.ProducerID()]; v != nil {
+		first := b.BaseSequence()
+		switch {
+		case v.startAtZero && first != 0 && (p == nil || p.count == 0):
+			return fmt.Errorf("%w: producer %d is unknown and starts at %d, not 0", ErrOutOfOrderSequence, b.ProducerID(), first)
+		case first > v.lowest:
+			return fmt.Errorf("%w: producer %d at %d (incoming), %d (earliest seen)", ErrOutOfOrderSequence, b.ProducerID(), first, v.lowest)
+		}
+	}
+	if p == nil {
+		return nil
+	}
+	return p.checkSequence(b)
 }
 
 // find looks for a repeat: same epoch, same first and last sequence.
@@ -233,8 +272,9 @@ func checkMarker(p *producer, b record.Batch, o CheckOptions) error {
 	}
 	stale := b.ProducerEpoch() < p.epoch
 	if o.TransactionVersion >= 2 && b.ProducerEpoch() == p.epoch {
-		// The retry of a marker that is here already (KAFKA-19999).
-		stale = p.txnFirst != model.NoOffset
+		// The retry of a marker that is here already (KAFKA-19999); or there was
+		// no epoch left to bump.
+		stale = p.txnFirst != model.NoOffset && p.epoch != math.MaxInt16
 	}
 	if stale {
 		return staleEpoch(p, b)
@@ -258,7 +298,11 @@ func (s *State) Apply(b record.Batch) (Completed, bool) {
 		if err != nil || c.Type > record.Commit {
 			return Completed{}, false // Emptied by compaction, or of a kind that is not ours.
 		}
+		s.settle(b)
 		return s.applyMarker(b, c)
+	}
+	if b.IsTransactional() {
+		s.settle(b)
 	}
 	p := s.touch(id)
 	p.enter(b.ProducerEpoch())
@@ -266,7 +310,7 @@ func (s *State) Apply(b record.Batch) (Completed, bool) {
 	p.add(written{lastOffset: b.LastOffset(), timestamp: b.MaxTimestamp(), lastSequence: b.LastSequence(), offsetDelta: b.LastOffsetDelta()})
 	if b.IsTransactional() && p.txnFirst == model.NoOffset {
 		p.txnFirst = b.BaseOffset()
-		s.open = insert(s.open, txn{producer: id, first: p.txnFirst})
+		s.open = insert(s.open, txn{producer: id, first: p.txnFirst, since: p.lastTimestamp})
 	}
 	return Completed{}, false
 }
@@ -333,6 +377,7 @@ func (s *State) Expire(now time.Time, after time.Duration) int {
 		}
 		p = newer
 	}
+	s.expireVerifying(limit)
 	return n
 }
 
@@ -348,6 +393,8 @@ type Producer struct {
 	CoordinatorEpoch int32
 	// TxnFirst is the first offset of the open transaction, or NoOffset.
 	TxnFirst model.Offset
+	// LastOffset is that of the last record in this epoch, or NoOffset.
+	LastOffset model.Offset
 }
 
 // Active lists all producers, the longest silent first.
@@ -356,7 +403,7 @@ func (s *State) Active() []Producer {
 	for p := s.oldest; p != nil; p = p.newer {
 		out = append(out, Producer{
 			ID: p.id, Epoch: p.epoch, LastSequence: p.lastSequence(), LastTimestamp: p.lastTimestamp,
-			CoordinatorEpoch: p.coordinatorEpoch, TxnFirst: p.txnFirst,
+			CoordinatorEpoch: p.coordinatorEpoch, TxnFirst: p.txnFirst, LastOffset: p.lastOffset(),
 		})
 	}
 	return out

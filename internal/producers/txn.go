@@ -13,6 +13,7 @@ type txn struct {
 	producer model.ProducerID
 	first    model.Offset
 	marker   model.Offset // offset of the marker, once there is one
+	since    int64        // timestamp of the first batch
 }
 
 func byFirst(t txn, first model.Offset) int { return cmp.Compare(t.first, first) }
@@ -99,4 +100,22 @@ func (s *State) Stable(hw model.Offset) model.Offset {
 		}
 	}
 	return stable
+}
+
+// Oldest is the open transaction with the lowest first offset: the one that
+// holds the stable offset, for ever if its coordinator has forgotten it.
+type Oldest struct {
+	ProducerID model.ProducerID
+	First      model.Offset
+	// Since is the timestamp of its first batch, in milliseconds since 1970; of
+	// its last one before a restart, if that was after the first.
+	Since int64
+}
+
+// OldestOpen returns the oldest open transaction, if there is one.
+func (s *State) OldestOpen() (Oldest, bool) {
+	if len(s.open) == 0 {
+		return Oldest{}, false
+	}
+	return Oldest{s.open[0].producer, s.open[0].first, s.open[0].since}, true
 }
