@@ -11,18 +11,25 @@ import (
 	"github.com/barnabas-log/barnabas/record"
 )
 
-// CleanOptions say how one pass of compaction goes.
-type CleanOptions struct {
+// CleanScope says how much of a log may be cleaned.
+type CleanScope struct {
 	// From is where the dirty part begins: the End of the last pass, or
 	// model.NoOffset if that is not known. What lies below the log start counts as
 	// long as it is there: a crash may lower the start, and a value must not
 	// come back whose tombstone is gone.
 	From model.Offset
-	// Limit is where the part ends that may be cleaned. The segment that holds
-	// it, the active one, and all behind them stay as they are. It must not lie
-	// above the last stable offset, nor above the segment of a mark
-	// that the caller kept: what a mark vouches for must not move.
+	// Limit is the last stable offset: the segment that holds it and all behind it
+	// stay as they are, and so does the active one.
 	Limit model.Offset
+	// Mark is the last mark that the caller kept. Its segment, and all behind it,
+	// stay as they are: what it vouches for must not move. One that a
+	// truncation has outdated allows nothing.
+	Mark Mark
+}
+
+// CleanOptions say how one pass of compaction goes.
+type CleanOptions struct {
+	CleanScope
 	// Committed is the commit point: a batch that ends there is kept, if empty.
 	Committed model.Offset
 	// Now is the clock, DeleteRetention how long tombstones and markers stay
@@ -217,9 +224,17 @@ func (l *Log) newPass(o CleanOptions) (*pass, error) {
 		reader: cleanReader{buf: make([]byte, o.BufferBytes)}, out: make([]byte, 0, o.BufferBytes),
 	}
 	p.o.From = max(o.From, l.mu.segments[0].base)
-	p.o.Limit = l.mu.segments[l.segmentIndexLocked(o.Limit)].base
+	p.o.Limit = l.mu.segments[l.cleanableLocked(o.CleanScope)].base
 	p.done.End = p.o.From
 	return p, nil
+}
+
+// cleanableLocked is the index of the first segment that may not be cleaned.
+func (l *Log) cleanableLocked(s CleanScope) int {
+	if s.Mark.Generation != l.mu.generation {
+		return 0
+	}
+	return l.segmentIndexLocked(min(s.Limit, s.Mark.Segment))
 }
 
 func (p *pass) run(ctx context.Context) error {

@@ -60,7 +60,7 @@ func benchClean(b *testing.B, repeats int) {
 		b.SetBytes(l.Size())
 		b.StartTimer()
 		_, err = l.Clean(b.Context(), CleanOptions{
-			Limit: l.End(), Committed: l.End(), Now: testNow, DeleteRetention: time.Hour, Map: m,
+			CleanScope: CleanScope{Limit: l.End(), Mark: anyMark(l)}, Committed: l.End(), Now: testNow, DeleteRetention: time.Hour, Map: m,
 		})
 		if err != nil {
 			b.Fatal(err)

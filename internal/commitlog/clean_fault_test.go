@@ -326,7 +326,7 @@ func TestCleanConcurrently(t *testing.T) {
 			if _, err := l.Aborted(from, l.End()); err != nil {
 				t.Error(err)
 			}
-			if _, err := l.Dirt(from, l.End(), testNow, time.Millisecond, true); err != nil {
+			if _, err := l.Dirt(CleanScope{from, l.End(), anyMark(l)}, testNow, time.Millisecond, true); err != nil {
 				t.Error(err)
 			}
 		}

@@ -131,11 +131,21 @@ func cleanOptions(t testing.TB, l *Log, change ...func(*CleanOptions)) CleanOpti
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := CleanOptions{From: model.NoOffset, Limit: l.End(), Committed: l.End(), Now: testNow, DeleteRetention: time.Hour, Map: m}
+	o := CleanOptions{
+		CleanScope: CleanScope{From: model.NoOffset, Limit: l.End(), Mark: anyMark(l)}, Committed: l.End(),
+		Now: testNow, DeleteRetention: time.Hour, Map: m,
+	}
 	for _, f := range change {
 		f(&o)
 	}
 	return o
+}
+
+// anyMark is a mark that allows everything.
+func anyMark(l *Log) Mark {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Mark{Segment: 1<<63 - 1, Generation: l.mu.generation}
 }
 
 func mustClean(t testing.TB, l *Log, change ...func(*CleanOptions)) Cleaned {
@@ -415,7 +425,7 @@ func TestDirt(t *testing.T) {
 	mustAppend(t, l, keyed(t, record.BuilderOptions{}, 400, "k=active"), 0)
 	f := func(from, limit model.Offset, now int64, minLag time.Duration, want Dirt) {
 		t.Helper()
-		d, err := l.Dirt(from, limit, time.UnixMilli(now), minLag, true)
+		d, err := l.Dirt(CleanScope{from, limit, anyMark(l)}, time.UnixMilli(now), minLag, true)
 		if err != nil || d != want {
 			t.Errorf("from %d to %d: %+v %v, want %+v", from, limit, d, err, want)
 		}

@@ -277,7 +277,7 @@ func (w *cleanWorld) clean() {
 		w.t.Fatal(err)
 	}
 	o := CleanOptions{
-		From: w.cleaned, Limit: min(w.stable(), w.mark.Segment), Committed: w.synced,
+		CleanScope: CleanScope{From: w.cleaned, Limit: w.stable(), Mark: w.mark}, Committed: w.synced,
 		Now: time.UnixMilli(w.now), DeleteRetention: w.retention, Producers: w.lastBatches, Map: m,
 		BufferBytes: record.HeaderSize + w.rng.IntN(1000),
 	}
@@ -303,7 +303,7 @@ func (w *cleanWorld) clean() {
 	if !w.alive(err, "clean") {
 		return
 	}
-	if done.End < o.From || done.End > max(o.Limit, o.From, w.start) {
+	if done.End < o.From || done.End > max(min(o.Limit, w.mark.Segment), o.From, w.start) {
 		w.t.Fatalf("cleaned up to %d", done.End)
 	}
 	w.covered = max(w.covered, done.End)
@@ -778,7 +778,7 @@ func (w *cleanWorld) pass(n int) {
 	}
 	w.crashAt = n
 	_, err = w.l.Clean(w.t.Context(), CleanOptions{
-		From: model.NoOffset, Limit: min(w.stable(), w.mark.Segment), Committed: w.synced,
+		CleanScope: CleanScope{From: model.NoOffset, Limit: w.stable(), Mark: w.mark}, Committed: w.synced,
 		Now: time.UnixMilli(w.now), DeleteRetention: w.retention, Producers: w.lastBatches, Map: m,
 	})
 	w.alive(err, "clean")

@@ -29,20 +29,19 @@ func (d Dirt) Ratio() float64 {
 	return float64(d.Dirty) / float64(d.Clean+d.Dirty)
 }
 
-// Dirt looks how much of the log may be cleaned below limit, the last pass
-// having reached from (see CleanOptions). Segments with a record younger than minLag
-// (min.compaction.lag.ms) and all behind them may not. oldest says whether
-// Oldest is wanted, which may take a read of each segment.
-func (l *Log) Dirt(from, limit model.Offset, now time.Time, minLag time.Duration, oldest bool) (Dirt, error) {
-	d, err := again(l, func() (Dirt, error) { return l.dirt(from, limit, now, minLag, oldest) })
+// Dirt looks how much of the log may be cleaned. Segments with a record younger
+// than minLag (min.compaction.lag.ms) and all behind them may not. oldest says
+// whether Oldest is wanted, which may take a read of each segment.
+func (l *Log) Dirt(scope CleanScope, now time.Time, minLag time.Duration, oldest bool) (Dirt, error) {
+	d, err := again(l, func() (Dirt, error) { return l.dirt(scope, now, minLag, oldest) })
 	return d, l.wrap("dirt", err)
 }
 
-func (l *Log) dirt(from, limit model.Offset, now time.Time, minLag time.Duration, oldest bool) (Dirt, error) {
+func (l *Log) dirt(scope CleanScope, now time.Time, minLag time.Duration, oldest bool) (Dirt, error) {
 	l.mu.Lock()
 	segments, err := l.mu.segments, l.mu.err
-	from = max(from, segments[0].base)
-	first, uncleanable := l.segmentIndexLocked(from), l.segmentIndexLocked(limit)
+	from := max(scope.From, segments[0].base)
+	first, uncleanable := l.segmentIndexLocked(from), l.cleanableLocked(scope)
 	l.mu.Unlock()
 	d := Dirt{From: from, Oldest: record.NoTimestamp}
 	if err != nil {
