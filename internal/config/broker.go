@@ -62,6 +62,7 @@ type Broker struct {
 	LogDirFailureTimeout time.Duration
 	RecoveryThreads      int // per data directory
 	Disks                Disks
+	Cleaner              Cleaner
 	Coordinators         Coordinators
 
 	HTTPListen      string // empty is off
@@ -190,13 +191,14 @@ func (b *Broker) fill() {
 	b.fillNumbers()
 	b.fillTimes()
 	b.fillCoordinators()
+	b.fillCleaner()
 }
 
 // check fills the rest, and looks at the values together.
 func (b *Broker) check() error {
 	topic, topicErr := ResolveTopic(b, nil)
 	b.Topic = topic
-	errs := []error{b.fillIdentity(), b.fillListeners(), b.fillPerIP()}
+	errs := []error{b.fillIdentity(), b.fillListeners(), b.fillPerIP(), b.checkCleaner()}
 	for _, r := range b.requirements() {
 		if !r.met {
 			errs = append(errs, &InvalidError{r.message})

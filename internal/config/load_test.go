@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +37,10 @@ func TestDefaults(t *testing.T) {
 		FlushCheck: 1<<63 - 1, RecoveryCheckpoint: time.Minute, StartCheckpoint: time.Minute, WatermarkCheckpoint: 5 * time.Second,
 		LogDirFailureTimeout: 30 * time.Second, RecoveryThreads: 2, HTTPListen: "127.0.0.1:9644",
 		Disks: Disks{Cordoned: []string{}, MoveBytesPerSecond: 1<<63 - 1, MoveThreads: 1, Metadata: "barnabas-data"},
+		Cleaner: Cleaner{
+			Enabled: true, Threads: 1, MapBytes: 128 << 20, MapLoad: 0.9, BufferBytes: 512 << 10,
+			BytesPerSecond: math.Inf(1), Backoff: 15 * time.Second,
+		},
 		Coordinators: Coordinators{
 			Offsets:      StateTopic{Partitions: 50, Replication: 3, SegmentBytes: 100 << 20},
 			Transactions: StateTopic{Partitions: 50, Replication: 3, MinISR: 2, SegmentBytes: 100 << 20},

@@ -17,7 +17,7 @@ type Topic struct {
 	Retention       time.Duration
 	RetentionBytes  int64
 	SegmentBytes    int64
-	SegmentAge      time.Duration // segment.ms
+	SegmentAge      time.Duration // segment.ms or, if the topic is compacted and that is less, max.compaction.lag.ms
 	SegmentJitter   time.Duration // most that is taken off SegmentAge, at random
 	IndexBytes      int64         // segment.index.bytes
 	IndexInterval   int64         // index.interval.bytes
@@ -113,7 +113,7 @@ func ResolveTopic(b *Broker, overrides map[string]string) (Topic, error) {
 		return Topic{}, err
 	}
 	policy := v.list("cleanup.policy")
-	return Topic{
+	t := Topic{
 		Compact: slices.Contains(policy, "compact"),
 		Delete:  slices.Contains(policy, "delete"),
 
@@ -150,7 +150,9 @@ func ResolveTopic(b *Broker, overrides map[string]string) (Topic, error) {
 		FlushInterval:  v.millis("flush.ms"),
 		FsyncAcks:      v.text("durability") == "fsync",
 		ValidateHeader: v.text("record.validation") == "header",
-	}, nil
+	}
+	t.SegmentAge = t.rollAge()
+	return t, nil
 }
 
 // values are parsed values by key name.
