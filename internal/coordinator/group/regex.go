@@ -1,0 +1,243 @@
+package group
+
+import (
+	"errors"
+	"regexp"
+	"regexp/syntax"
+
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/wire"
+)
+
+// A member may subscribe to all topics that a regular expression matches
+// (KIP-848). The expressions of a group are resolved together, against one image
+// of the cluster, after the heartbeat that asked for it is answered, as in
+// Kafka. That is done in steps, so that no expression can hold the shard up.
+
+const (
+	// maxRegex is the most bytes that an expression may have. Names of topics
+	// have at most 249.
+	maxRegex = 4096
+	// maxProgram is the most instructions that it may be compiled to: real ones
+	// have some dozens. One topic costs at most that many steps for each byte of
+	// its name. maxRegexes and maxPrograms are the most for a group together.
+	maxProgram  = 1000
+	maxRegexes  = 250
+	maxPrograms = 10 * maxProgram
+	// maxWork is how many steps are done in one go, some milliseconds' work.
+	maxWork = 1 << 20
+	// refreshPause is how long a group leaves its expressions alone, in
+	// milliseconds, also if there are new topics. It is Kafka's number.
+	refreshPause = 10_000
+)
+
+// regexChange is what a member's request does to the expressions of its group.
+type regexChange uint8
+
+const (
+	regexSame regexChange = iota
+	// regexChanged is an expression whose topics are not known yet.
+	regexChanged
+	// regexResolved is one whose topics are known, or none in the place of one.
+	regexResolved
+)
+
+// changeRegex writes what follows from a member's new expression.
+func (m *Machine) changeRegex(s *step) (regexChange, *refusal) {
+	old, next := s.member.regex, s.next.regex
+	if old == next {
+		return regexSame, nil
+	}
+	if old != "" && s.c.wantRegex[old] == 1 {
+		m.script.forgetRegex(s.id, old)
+	}
+	switch {
+	case next == "" && old != "":
+		return regexResolved, nil
+	case next == "":
+	case s.c.wantRegex[next] == 0:
+		if err := s.c.hasRoomFor(next); err != nil {
+			return regexSame, refuse(wire.InvalidRegularExpression, "SubscribedTopicRegex `%s` is not a valid regular expression: %s.", next, err)
+		}
+	case s.c.regexes[next] != nil:
+		return regexResolved, nil
+	}
+	return regexChanged, nil
+}
+
+// hasRoomFor checks a new expression, and whether it is one too many.
+func (c *consumer) hasRoomFor(regex string) error {
+	e, err := compile(regex)
+	if err != nil {
+		return err
+	}
+	sum := e.cost
+	for other := range c.wantRegex {
+		if e, err := compile(other); err == nil {
+			sum += e.cost
+		}
+	}
+	if len(c.wantRegex) >= maxRegexes || sum > maxPrograms {
+		return errors.New("too many expressions in the group")
+	}
+	return nil
+}
+
+// expression is a compiled expression, and about how many steps it takes for
+// each byte.
+type expression struct {
+	*regexp.Regexp
+	cost int
+}
+
+// compile compiles an expression that has to match a whole name. Its error is
+// in the words of RE2, which Kafka's RE2/J uses, too.
+func compile(regex string) (*expression, error) {
+	if len(regex) > maxRegex {
+		return nil, errors.New("expression too long")
+	}
+	tree, err := syntax.Parse(regex, syntax.Perl)
+	if err != nil {
+		var bad *syntax.Error
+		if errors.As(err, &bad) {
+			err = errors.New(bad.Code.String())
+		}
+		return nil, err
+	}
+	program, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return nil, err
+	}
+	if len(program.Inst) > maxProgram {
+		return nil, errors.New("expression too large")
+	}
+	compiled, err := regexp.Compile(`\A(?:` + regex + `)\z`)
+	if err != nil {
+		return nil, err
+	}
+	return &expression{compiled, len(program.Inst)}, nil
+}
+
+// job is the work of resolving the expressions of one group.
+type job struct {
+	image       *metadata.Image
+	version     int64
+	at          int64 // When it began, in milliseconds since 1970.
+	sees        func(topic string) bool
+	names       []string      // The expressions, in order.
+	expressions []*expression // Nil where one cannot be used.
+	found       [][]string
+	next        string // The topic to go on with.
+	timer       timer
+}
+
+// lookForTopics begins to resolve the group's expressions, if it is time for
+// that. What the client may see decides what is found.
+func (m *Machine) lookForTopics(g *group, s *step, q *Request) {
+	wanted := s.c.wantRegexWith(s.member, s.next)
+	if m.jobs[g.id] != nil || len(wanted) == 0 {
+		return
+	}
+	at, version, ever := s.c.lookedAt()
+	tried := max(at, g.watch.tried)
+	switch {
+	case (ever || g.watch.tried > 0) && m.millis <= tried+refreshPause:
+		return
+	case s.member.regex != s.next.regex && s.next.regex != "" && s.c.wantRegex[s.next.regex] == 0:
+	case len(wanted) != len(s.c.regexes), version < m.newTopics, m.millis > at+m.settings.RegexRefresh.Milliseconds():
+	default:
+		return
+	}
+	j := &job{image: m.image, version: m.version(), at: m.millis, sees: q.Sees, names: sortedKeys(wanted), timer: timer{alarm: regexAlarm, group: g.id}}
+	j.expressions, j.found = make([]*expression, len(j.names)), make([][]string, len(j.names))
+	for i, name := range j.names {
+		if e, err := compile(name); err == nil {
+			j.expressions[i] = e
+		} // What cannot be used matches nothing.
+	}
+	m.jobs[g.id] = j
+	g.watch.tried = m.millis
+	m.timers.start(&j.timer, m.now)
+}
+
+// resolve goes on with a job.
+func (m *Machine) resolve(g *group) {
+	j := m.jobs[g.id]
+	if j == nil {
+		return
+	}
+	if !j.step() {
+		m.timers.start(&j.timer, m.now)
+		return
+	}
+	delete(m.jobs, g.id)
+	if g.consumer != nil {
+		m.resolved(g, j)
+	}
+}
+
+// step looks at some topics, and reports whether these were the last.
+func (j *job) step() (done bool) {
+	work := 0
+	done = true
+	j.image.Topics(j.next, func(t *metadata.Topic) bool {
+		if work > maxWork {
+			j.next, done = t.Name, false
+			return false
+		}
+		seen, asked := false, j.sees == nil
+		for i, e := range j.expressions {
+			if e == nil {
+				continue
+			}
+			work += e.cost * (len(t.Name) + 1)
+			if !e.MatchString(t.Name) {
+				continue
+			}
+			if !asked {
+				seen, asked = j.sees(t.Name), true
+			}
+			if seen || j.sees == nil {
+				j.found[i] = append(j.found[i], t.Name)
+			}
+		}
+		return true
+	})
+	return done
+}
+
+// resolved writes what was found. If it is something else than before, the group
+// gets a new epoch.
+func (m *Machine) resolved(g *group, j *job) {
+	c, before := g.consumer, m.script.mark()
+	counts := make(map[string]subscribers, len(c.subscribers))
+	for topic, n := range c.subscribers {
+		counts[topic] = n
+	}
+	bump := false
+	for i, name := range j.names {
+		if c.wantRegex[name] == 0 {
+			continue
+		}
+		found := &resolved{j.found[i], j.version, j.at}
+		m.script.regex(g.id, name, found)
+		if old := c.regexes[name]; !found.same(old) {
+			bump = true
+			if old != nil {
+				for _, topic := range old.topics {
+					addSubscribers(counts, topic, subscribers{regexes: -1})
+				}
+			}
+			for _, topic := range found.topics {
+				addSubscribers(counts, topic, subscribers{regexes: 1})
+			}
+		}
+	}
+	hash := m.hashOf(counts)
+	if bump || hash != c.hash {
+		m.script.groupEpoch(g.id, c.epoch+1, hash)
+	}
+	if !m.eachFits() {
+		m.script.rewind(before) // More names than a record can have. They are looked for again.
+	}
+}
