@@ -92,7 +92,7 @@ func run(b *testing.B, n *node, q wire.Request, version int16) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, buf := n.dial(), make([]byte, 1<<20)
+	c, buf := n.dial(), make([]byte, 16<<20)
 	c.exchange(b, frame, buf)
 	b.ReportAllocs()
 	for b.Loop() {

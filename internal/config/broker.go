@@ -75,6 +75,7 @@ type Broker struct {
 	clusterDefaults map[string]string // set for all brokers while running
 	dynamic         map[string]string // set for this broker while running
 	memoryBytes     int64
+	topicEntries    []Entry // of a topic that sets nothing: see describeTopics
 }
 
 // Listener is an address under a name. Host is empty for all interfaces, and without brackets for IPv6.
@@ -204,6 +205,7 @@ func (b *Broker) check() error {
 			errs = append(errs, &InvalidError{r.message})
 		}
 	}
+	b.describeTopics()
 	return errors.Join(append(errs, topicErr)...)
 }
 

@@ -47,34 +47,40 @@ type SynonymEntry struct {
 // DescribeTopic answers DescribeConfigs for a topic: every key, in Kafka's order. Overrides that Kafka or we do not know
 // are shown as Kafka shows them, without their value.
 func DescribeTopic(b *Broker, overrides map[string]string) []Entry {
-	v, err := topicValues(b, overrides)
-	if err != nil {
-		v, _ = topicValues(b, nil) // a stored value that cannot be read: the defaults are what is in force
-	}
-	var entries []Entry
+	entries := make([]Entry, 0, len(b.topicEntries))
 	for _, name := range unknownKeys(overrides, topicTable()) {
 		entries = append(entries, unknownEntry(name, DynamicTopic))
 	}
-	for _, key := range topicTable().keys {
-		_, set := overrides[key.Name]
+	for i := range b.topicEntries {
+		e := b.topicEntries[i]
+		key := &topicTable().keys[i]
+		text, set := overrides[e.Name]
 		if key.Internal && !set {
 			continue
 		}
-		entries = append(entries, b.topicEntry(&key, v[key.Name], set))
+		// A stored value that cannot be read is not in force.
+		if v, err := key.parse(text); set && err == nil {
+			e.Value, e.Source = ref(v.String()), DynamicTopic
+			e.Synonyms = append([]SynonymEntry{{e.Name, e.Value, DynamicTopic}}, e.Synonyms...)
+		}
+		entries = append(entries, e)
 	}
 	return entries
 }
 
-func (b *Broker) topicEntry(key *Key, v value, set bool) Entry {
-	e := Entry{Name: key.Name, Value: ref(v.String()), Type: key.Type, Doc: key.Doc, Ours: key.Ours}
-	if set {
-		e.Synonyms = []SynonymEntry{{key.Name, e.Value, DynamicTopic}}
+// describeTopics makes the entries of a topic that sets nothing, one for each key: what most topics show, and there may be
+// thousands.
+func (b *Broker) describeTopics() {
+	b.topicEntries = make([]Entry, len(topicTable().keys))
+	for i, key := range topicTable().keys {
+		v, _ := b.topicDefault(&key)
+		e := Entry{Name: key.Name, Value: ref(v.String()), Type: key.Type, Doc: key.Doc, Ours: key.Ours}
+		if len(key.Synonyms) > 0 {
+			e.Synonyms = b.synonyms(key.Synonyms[0].Name)
+		}
+		e.Source = firstSource(e.Synonyms)
+		b.topicEntries[i] = e
 	}
-	if len(key.Synonyms) > 0 {
-		e.Synonyms = append(e.Synonyms, b.synonyms(key.Synonyms[0].Name)...)
-	}
-	e.Source = firstSource(e.Synonyms)
-	return e
 }
 
 // DescribeGroup answers DescribeConfigs for a group: every key, in Kafka's order, those that it hides only when they are set.

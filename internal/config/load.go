@@ -69,6 +69,9 @@ func Load(s Sources) (*Broker, []string, error) {
 		memory = systemMemory()
 	}
 	b, err := newBroker(static, nil, nil, memory)
+	if err == nil {
+		err = b.checkTopicDefaults()
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -173,10 +176,13 @@ func parseOptions(options []string) (layer, error) {
 	return l, errors.Join(errs...)
 }
 
-func checkFlags(l layer) error {
+func checkFlags(l layer) error { return checkAllKnown("flag", l.values) }
+
+// checkAllKnown names every unknown key of a place.
+func checkAllKnown(where string, values map[string]string) error {
 	var errs []error
-	for _, name := range sortedKeys(l.values) {
-		errs = append(errs, checkKnown("flag", name))
+	for _, name := range sortedKeys(values) {
+		errs = append(errs, checkKnown(where, name))
 	}
 	return errors.Join(errs...)
 }
@@ -244,9 +250,8 @@ func readFile(s Sources, warnings *[]string) (layer, error) {
 	var err error
 	switch filepath.Ext(s.File) {
 	case ".yaml", ".yml":
-		l.values, err = parseYAML(data)
-		if err == nil {
-			err = checkFlags(layer{values: l.values})
+		if l.values, err = parseYAML(data); err == nil {
+			return l, checkAllKnown(s.File, l.values)
 		}
 	default:
 		l.values, err = parseProperties(bytes.TrimPrefix(data, []byte("\ufeff")))
@@ -255,6 +260,9 @@ func readFile(s Sources, warnings *[]string) (layer, error) {
 		return l, fmt.Errorf("%w: %s: %w", ErrSource, s.File, err)
 	}
 	if unknown := withoutListenerKeys(unknownKeys(l.values, brokerTable())); len(unknown) > 0 {
+		for i, name := range unknown {
+			unknown[i] += didYouMean(name)
+		}
 		*warnings = append(*warnings, fmt.Sprintf("%s: unknown keys are ignored: %s", s.File, strings.Join(unknown, ", ")))
 	}
 	return l, nil

@@ -66,7 +66,7 @@ func TestDefaults(t *testing.T) {
 	}
 	ignore := cmp.FilterPath(func(p cmp.Path) bool {
 		n := p.Last().String()
-		return n == ".static" || n == ".clusterDefaults" || n == ".dynamic" || n == ".memoryBytes"
+		return n == ".static" || n == ".clusterDefaults" || n == ".dynamic" || n == ".memoryBytes" || n == ".topicEntries"
 	}, cmp.Ignore())
 	if d := cmp.Diff(want, *b, ignore, cmp.AllowUnexported(Broker{})); d != "" {
 		t.Errorf("defaults (-want +got):\n%s", d)
@@ -149,6 +149,35 @@ func TestStockProperties(t *testing.T) {
 	}
 }
 
+// TestTyposInProperties: a key that nobody knows may be one of a plugin of Kafka's, and does no harm; or it is a typo.
+func TestTyposInProperties(t *testing.T) {
+	_, warnings := load(t, Sources{File: "k.properties", FileData: []byte("num.partition=3\nzookeeper.connect=x\nretention.ms=5\n")})
+	want := "k.properties: unknown keys are ignored: num.partition (did you mean num.partitions?), " +
+		"retention.ms (it is a config of topics; for all topics of the broker it is log.retention.ms), zookeeper.connect"
+	if len(warnings) != 1 || warnings[0] != want {
+		t.Errorf("%q", warnings)
+	}
+}
+
+// TestContradictions: values that are good alone and cannot be together, with Kafka's words.
+func TestContradictions(t *testing.T) {
+	f := func(want string, options ...string) {
+		t.Helper()
+		b, _, err := Load(Sources{Options: options, MemoryBytes: 1 << 30})
+		if err == nil || b != nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", options, err, want)
+		}
+	}
+	f("queued.max.request.bytes must be larger or equal to socket.request.max.bytes", "queued.max.request.bytes=1000")
+	f("max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.", "max.connections.per.ip=0")
+	f("log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.", "log.cleaner.dedupe.buffer.size=2000000", "log.cleaner.threads=2")
+	f("replica.socket.timeout.ms should always be at least replica.fetch.wait.max.ms", "replica.fetch.wait.max.ms=31000")
+	f("connection.failed.authentication.delay.ms=100 should always be less than connections.max.idle.ms=50", "connections.max.idle.ms=50")
+	f("max.connections.per.ip.overrides contains invalid addresses : a b", "max.connections.per.ip.overrides=a b:5")
+	f("conflict topic config setting min.compaction.lag.ms (9) > max.compaction.lag.ms (8)",
+		"log.cleaner.min.compaction.lag.ms=9", "log.cleaner.max.compaction.lag.ms=8")
+}
+
 // TestProperties compares with what java.util.Properties makes of the same text.
 func TestProperties(t *testing.T) {
 	f := func(text string, want map[string]string) {
@@ -204,7 +233,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("want %q, got %v", want, err)
 		}
 	}
-	f(yaml("num.partition: 3"), true, `unknown key "num.partition" (did you mean num.partitions?)`)
+	f(yaml("num.partition: 3"), true, `config: x.yaml: unknown key "num.partition" (did you mean num.partitions?)`)
 	f(yaml("retention.ms: 3"), true, "for all topics of the broker it is log.retention.ms")
 	f(yaml("log:\n  dirs: /a"), true, "nested values are not read")
 	f(yaml("log.dirs: [[a]]"), true, "plain value")

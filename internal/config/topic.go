@@ -184,6 +184,15 @@ func (v values) checkTogether() error {
 	return nil
 }
 
+// checkTopicDefaults refuses defaults that no topic could have. Only a start does so: a broker that runs takes them, as Kafka's does.
+func (b *Broker) checkTopicDefaults() error {
+	v, err := topicValues(b, nil)
+	if err != nil {
+		return err
+	}
+	return v.checkTogether()
+}
+
 // topicValues parses what is set and takes the rest from the broker, in Kafka's order, which decides the error that is told.
 func topicValues(b *Broker, overrides map[string]string) (values, error) {
 	v := make(values)
