@@ -26,13 +26,17 @@ func (s *session) electLeaders(c *call, q *wire.ElectLeadersRequest) wire.Respon
 	if q.TopicPartitions != nil && len(q.TopicPartitions) == 0 {
 		return r
 	}
-	parts := electionParts(q)
-	var errs []error
-	err := s.propose(max(q.TimeoutMs, electionMillis), func(image *metadata.Image) (records []metadata.Record, err error) {
-		if parts == nil {
-			parts = everyPartition(image)
+	parts := electionParts(q, s.opts.Metadata.Image())
+	broken := map[model.Partition]bool{}
+	for _, p := range parts {
+		if s.brokenPartition(p) {
+			broken[p] = true
 		}
-		records, errs = s.opts.Rules.ElectLeaders(image, how, parts, s.brokenPartition)
+	}
+	errs := make([]error, len(parts))
+	err := s.propose(max(q.TimeoutMs, electionMillis), func(image *metadata.Image) ([]metadata.Record, error) {
+		records, each := s.opts.Rules.ElectLeaders(image, how, parts, func(p model.Partition) bool { return broken[p] })
+		copy(errs, each)
 		return records, nil
 	})
 	if err != nil {
@@ -57,12 +61,12 @@ func unknownElection(r *wire.ElectLeadersResponse, q *wire.ElectLeadersRequest) 
 	return r
 }
 
-// electionParts are the partitions that are named, nil for all.
-func electionParts(q *wire.ElectLeadersRequest) []model.Partition {
+// electionParts are the partitions that are named, or all.
+func electionParts(q *wire.ElectLeadersRequest, image *metadata.Image) []model.Partition {
 	if q.TopicPartitions == nil {
-		return nil
+		return everyPartition(image)
 	}
-	parts := []model.Partition{}
+	var parts []model.Partition
 	for i := range q.TopicPartitions {
 		topic := strings.Clone(q.TopicPartitions[i].Topic)
 		for _, p := range q.TopicPartitions[i].Partitions {
