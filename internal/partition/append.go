@@ -32,10 +32,24 @@ type Appended struct {
 	Duplicate bool
 }
 
-// Append checks a client's batch and appends it. It changes b: offset, epoch
+// AppendOptions qualify a client's append.
+type AppendOptions struct {
+	// AcksAll refuses the batch if too few replicas are in sync.
+	AcksAll bool
+	// Guard is what VerifyTransaction has returned for a transactional batch:
+	// the transaction's coordinator has said since that it knows this partition.
+	Guard producers.Guard
+}
+
+// Append is AppendWith, for batches outside of transactions.
+func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appended, error) {
+	return p.AppendWith(b, AppendOptions{AcksAll: acksAll}, now)
+}
+
+// AppendWith checks a client's batch and appends it. It changes b: offset, epoch
 // and, where the topic asks for it, timestamps. When it returns, the batch is
 // in the page cache; Acknowledged tells whether it is committed.
-func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appended, error) {
+func (p *Partition) AppendWith(b record.Batch, o AppendOptions, now time.Time) (Appended, error) {
 	cfg := p.config.Load()
 	info, err := record.Check(b, p.checkOptions(cfg, now))
 	if err != nil {
@@ -44,14 +58,32 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 	if b, err = recompress(cfg, b); err != nil {
 		return Appended{}, err
 	}
+	a, err := p.append(b, terms{acksAll: o.AcksAll, epoch: model.NoEpoch, check: producers.CheckOptions{Guard: o.Guard}}, now)
+	if cfg.LogAppendTime && !a.Duplicate {
+		a.LogAppendTime = info.MaxTimestamp
+	}
+	return a, err
+}
+
+// terms are what an append depends on.
+type terms struct {
+	acksAll bool
+	epoch   model.Epoch // The leader epoch that it is meant for, or NoEpoch.
+	check   producers.CheckOptions
+}
+
+// append appends a batch that is good in itself.
+func (p *Partition) append(b record.Batch, t terms, now time.Time) (Appended, error) {
+	cfg := p.config.Load()
 	if int64(len(b)) > cfg.SegmentBytes {
 		return Appended{}, fmt.Errorf("%w: %d bytes", ErrTooLargeForSegment, len(b))
 	}
 	p.home.Load().room(len(b), segmentToDelete(cfg))
+	t.check.Unverified = p.unverified.Load()
 	var w woken
 	p.mu.Lock()
 	at := p.home.Load()
-	a, err := p.appendLocked(b, acksAll, now, &w)
+	a, err := p.appendLocked(b, &t, now, &w)
 	var dirty, grown bool
 	if err == nil && !a.Duplicate {
 		dirty, grown = p.markDirtyLocked(), !p.mu.grown
@@ -64,9 +96,6 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 	}
 	if dirty {
 		at.dirty(p)
-	}
-	if cfg.LogAppendTime && !a.Duplicate {
-		a.LogAppendTime = info.MaxTimestamp
 	}
 	return a, err
 }
@@ -102,15 +131,18 @@ func kafkaMillis(d time.Duration) int64 {
 	return d.Milliseconds()
 }
 
-func (p *Partition) appendLocked(b record.Batch, acksAll bool, now time.Time, w *woken) (Appended, error) {
+func (p *Partition) appendLocked(b record.Batch, t *terms, now time.Time, w *woken) (Appended, error) {
 	a := Appended{Base: model.NoOffset, LogAppendTime: record.NoTimestamp, LogStart: p.Log().Start(), Epoch: p.mu.replica.Epoch()}
 	if err := p.usableLocked(); err != nil {
 		return a, err
 	}
-	if acksAll && p.mu.replica.InSync() < p.minISRLocked() {
+	if err := p.checkEpochLocked(t.epoch); err != nil {
+		return a, err
+	}
+	if t.acksAll && p.mu.replica.InSync() < p.minISRLocked() {
 		return a, ErrTooFewInSync
 	}
-	verdict, err := p.mu.producers.Check(b, producers.CheckOptions{Origin: producers.Client})
+	verdict, err := p.mu.producers.Check(b, t.check)
 	if err != nil {
 		return a, err
 	}

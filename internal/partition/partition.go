@@ -53,6 +53,8 @@ type Options struct {
 	// ProducerExpiry is how long a silent producer is remembered
 	// (producer.id.expiration.ms).
 	ProducerExpiry time.Duration
+	// Unverified lets transactions begin here unasked: see SetUnverified.
+	Unverified bool
 	// Dirty is told, once until the next BeginSync, that there is something to
 	// sync. Grown is told, once until the next BeginMark, that something was
 	// appended. Both are called without the lock.
@@ -85,9 +87,11 @@ type Partition struct {
 	ID     model.Partition
 	name   string // Of ID, for messages.
 	self   model.NodeID
-	expiry atomic.Int64         // Nanoseconds: Options.ProducerExpiry.
-	home   atomic.Pointer[home] // Replaced under the lock.
-	config atomic.Pointer[config.Topic]
+	expiry atomic.Int64 // Nanoseconds: Options.ProducerExpiry.
+	// unverified is Options.Unverified.
+	unverified atomic.Bool
+	home       atomic.Pointer[home] // Replaced under the lock.
+	config     atomic.Pointer[config.Topic]
 	// lastAppend is the time of the last append, in nanoseconds since 1970.
 	lastAppend atomic.Int64
 
@@ -119,6 +123,7 @@ type Partition struct {
 func Open(o Options) (*Partition, error) {
 	p := &Partition{ID: o.ID, name: o.ID.String(), self: o.Self}
 	p.SetProducerExpiry(o.ProducerExpiry)
+	p.SetUnverified(o.Unverified)
 	p.config.Store(o.Config)
 	log, err := o.openLog(p.snapshotLocked)
 	if err != nil {

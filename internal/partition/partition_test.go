@@ -192,39 +192,6 @@ func TestAcknowledgedInItsEpoch(t *testing.T) {
 	}
 }
 
-// Readers of committed transactions wait while one is open and are woken when
-// it ends.
-func TestStable(t *testing.T) {
-	p := open(t, vfs.NewMem(), topicConfig(t, "durability", "os"))
-	stable := await(t, p, 1, true)
-	o := record.BuilderOptions{Producer: &record.Producer{ID: 7, Epoch: 0}, Transactional: true}
-	if _, err := p.Append(batch(t, o, "t"), true, now); err != nil {
-		t.Fatal(err)
-	}
-	add(t, p, "plain")
-	if stable.rung() || state(t, p).Stable != 0 || state(t, p).Committed != 2 {
-		t.Errorf("open transaction: %+v", state(t, p))
-	}
-	// One that wants more than the marker has: what the transaction held counts.
-	much := await(t, p, 100, true)
-	var w woken
-	p.mu.Lock()
-	marker := record.EndTxnMarker(7, 0, 0, record.Commit, now.UnixMilli())
-	_, end, err := p.Log().Append(marker, 1, now)
-	if err == nil {
-		err = applyBatch(p.Log(), p.mu.producers, marker)
-	}
-	p.mu.appended += int64(len(marker))
-	if p.mu.replica.Handle(replication.Appended{End: end}) {
-		p.releaseLocked(p.mu.appended, &w)
-	}
-	p.mu.Unlock()
-	w.wake()
-	if err != nil || !stable.rung() || !much.rung() || state(t, p).Stable != 3 {
-		t.Errorf("ended: %v %+v", err, state(t, p))
-	}
-}
-
 // An idempotent producer's batches are taken once, across restarts too.
 func TestIdempotence(t *testing.T) {
 	mem := vfs.NewMem()

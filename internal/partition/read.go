@@ -46,9 +46,10 @@ func (p *Partition) State(believes model.Epoch) (State, error) {
 }
 
 func (p *Partition) stateLocked() State {
-	committed := p.mu.replica.Committed()
+	committed, start := p.mu.replica.Committed(), p.Log().Start()
 	return State{
-		Start: p.Log().Start(), Committed: committed, Stable: p.mu.producers.Stable(committed),
+		// What a transaction holds may have been deleted.
+		Start: start, Committed: committed, Stable: max(start, p.mu.producers.Stable(committed)),
 		End: p.Log().End(), Epoch: p.mu.replica.Epoch(),
 	}
 }

@@ -177,10 +177,10 @@ func (s *State) Check(b record.Batch, o CheckOptions) (Verdict, error) {
 // producer, nil if unknown.
 func (s *State) checkData(p *producer, b record.Batch, o CheckOptions) error {
 	if p != nil && b.ProducerEpoch() < p.epoch {
-		return staleEpoch(p, b)
+		return errStale(p, b.ProducerEpoch())
 	}
 	if b.IsTransactional() && (p == nil || !p.inTxn(b.ProducerEpoch())) && !s.verified(b, o) {
-		return fmt.Errorf("%w: record was not part of an ongoing transaction", ErrInvalidTxnState)
+		return errUnverified()
 	}
 	if o.Origin == Client {
 		if err := s.checkSequence(p, b); err != nil {
@@ -191,6 +191,26 @@ func (s *State) checkData(p *producer, b record.Batch, o CheckOptions) error {
 		return fmt.Errorf("%w: expected transactional write from producer %d", ErrInvalidTxnState, p.id)
 	}
 	return nil
+}
+
+// CheckCoordinated says what Check would say of a coordinator's transactional
+// batch of a producer.
+func (s *State) CheckCoordinated(pr record.Producer, unverified bool) error {
+	p := s.producers[pr.ID]
+	switch {
+	case p != nil && pr.Epoch < p.epoch:
+		return errStale(p, pr.Epoch)
+	case p != nil && p.inTxn(pr.Epoch) || unverified:
+		return nil
+	}
+	if v := s.verifying[pr.ID]; v == nil || v.confirmed != pr.Epoch {
+		return errUnverified()
+	}
+	return nil
+}
+
+func errUnverified() error {
+	return fmt.Errorf("%w: record was not part of an ongoing transaction", ErrInvalidTxnState)
 }
 
 // inTxn reports whether a transaction of this epoch is open.
@@ -258,8 +278,8 @@ func next(sequence int32) int32 {
 	return sequence + 1
 }
 
-func staleEpoch(p *producer, b record.Batch) error {
-	return fmt.Errorf("%w: producer %d has %d, last seen is %d", ErrInvalidEpoch, p.id, b.ProducerEpoch(), p.epoch)
+func errStale(p *producer, epoch int16) error {
+	return fmt.Errorf("%w: producer %d has %d, last seen is %d", ErrInvalidEpoch, p.id, epoch, p.epoch)
 }
 
 func checkMarker(p *producer, b record.Batch, o CheckOptions) error {
@@ -277,7 +297,7 @@ func checkMarker(p *producer, b record.Batch, o CheckOptions) error {
 		stale = p.txnFirst != model.NoOffset && p.epoch != math.MaxInt16
 	}
 	if stale {
-		return staleEpoch(p, b)
+		return errStale(p, b.ProducerEpoch())
 	}
 	if c.CoordinatorEpoch < p.coordinatorEpoch {
 		return fmt.Errorf("%w: producer %d, epoch %d (zombie), %d (current)", ErrCoordinatorFenced, p.id, c.CoordinatorEpoch, p.coordinatorEpoch)

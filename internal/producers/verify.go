@@ -1,7 +1,6 @@
 package producers
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/barnabas-log/barnabas/model"
@@ -51,7 +50,7 @@ type asked struct {
 func (s *State) Verify(now time.Time, p record.Producer, startAtZero bool) (Guard, error) {
 	if known := s.producers[p.ID]; known != nil {
 		if p.Epoch < known.epoch {
-			return NoGuard, fmt.Errorf("%w: producer %d has %d, last seen is %d", ErrInvalidEpoch, p.ID, p.Epoch, known.epoch)
+			return NoGuard, errStale(known, p.Epoch)
 		}
 		if known.inTxn(p.Epoch) {
 			return NoGuard, nil

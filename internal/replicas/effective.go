@@ -55,6 +55,7 @@ func (r *Replicas) configure(image *metadata.Image, topic string) {
 		if x := r.entry(model.Partition{Topic: topic, Index: int32(i)}); x != nil && x.err == nil {
 			x.Configure(cfg)
 			x.SetProducerExpiry(r.config.Load().ProducerExpiration)
+			x.SetUnverified(!r.config.Load().Coordinators.Txn.Verify)
 			x.disk.touch(x.Partition)
 		}
 	}
