@@ -59,8 +59,9 @@ func (s *session) listResources(r *wire.ListConfigResourcesResponse, image *meta
 			}
 		}
 	default:
-		for _, configured := range image.Configured(of) {
-			add(configured.Name)
-		}
+		image.Configs(of, func(name string, _ map[string]string) bool {
+			add(name)
+			return true
+		})
 	}
 }

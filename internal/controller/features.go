@@ -149,10 +149,12 @@ func (r Rules) safeForELR(image *metadata.Image) []metadata.Record {
 		value := strconv.Itoa(r.Config.Topic.MinISR)
 		records = append(records, metadata.Record{Message: metadata.ConfigRecord(allBrokers, minISR, &value)})
 	}
-	for _, of := range image.Configured(metadata.ResourceBroker) {
-		if _, ok := image.Config(of)[minISR]; ok && of.Name != "" {
+	image.Configs(metadata.ResourceBroker, func(name string, values map[string]string) bool {
+		if _, ok := values[minISR]; ok && name != "" {
+			of := metadata.Resource{Type: metadata.ResourceBroker, Name: name}
 			records = append(records, metadata.Record{Message: metadata.ConfigRecord(of, minISR, nil)})
 		}
-	}
+		return true
+	})
 	return records
 }

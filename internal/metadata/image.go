@@ -192,17 +192,3 @@ func (i *Image) clone() *Image {
 	c.byName, c.byID, c.configs, c.quotas = i.byName.Clone(), i.byID.Clone(), i.configs.Clone(), i.quotas.Clone()
 	return &c
 }
-
-// Configured are the resources of one type for which something was set, in the
-// order of their names.
-func (i *Image) Configured(t ResourceType) []Resource {
-	var out []Resource
-	i.configs.AscendGreaterOrEqual(&configs{resource: Resource{Type: t}}, func(c *configs) bool {
-		if c.resource.Type != t {
-			return false
-		}
-		out = append(out, c.resource)
-		return true
-	})
-	return out
-}
