@@ -57,7 +57,8 @@ type Origin struct {
 // Effects are what follows from an input.
 type Effects struct {
 	// Batches are appended in this order, each whole or not at all. One must
-	// not be larger than [Options.MaxBatch]: the machine sees to it.
+	// not be larger than [Options.MaxBatch]: the machine sees to it. They are
+	// done with when the machine is called again.
 	Batches []Batch
 	// Replies are given once all that the machine has seen is committed.
 	Replies []Reply
@@ -81,6 +82,9 @@ type Batch struct {
 type Marker struct {
 	Committed        bool
 	CoordinatorEpoch int32
+	// TransactionVersion is that of the coordinator that decided: an [Admitter]
+	// may be stricter about later ones.
+	TransactionVersion int16
 }
 
 // Record is a record to write. A nil Value deletes the key.
@@ -107,6 +111,15 @@ type Log interface {
 	// Replay calls each with all batches from the log's start on, and returns
 	// the log's end.
 	Replay(each func(record.Batch) error) (end model.Offset, err error)
+}
+
+// Admitter is a [Log] that keeps an eye on producers, as Kafka's partitions do.
+type Admitter interface {
+	// Admit says whether Append will refuse a batch, or a marker, because of
+	// its producer. If so, nothing of the [Effects] happens, and who is answered
+	// with them is answered with the error: it is theirs alone, and no reason to
+	// load the shard again.
+	Admit(epoch model.Epoch, b Batch) error
 }
 
 // Waker is told that there is something to look at; it does not block.

@@ -315,6 +315,38 @@ func TestRefusedAppendStartsAnew(t *testing.T) {
 	})
 }
 
+// picky is a log that refuses one producer.
+type picky struct {
+	*memory
+	refuses model.ProducerID
+}
+
+var errPicky = errors.New("not that one")
+
+func (l picky) Admit(_ model.Epoch, b Batch) error {
+	if b.Producer.ID == l.refuses {
+		return errPicky
+	}
+	return nil
+}
+
+// Who is refused because of his producer is refused alone.
+func TestRefusedProducer(t *testing.T) {
+	play(t, false, func(s *stage) {
+		s.Resign(0)
+		s.Lead(0, 0, picky{s.log, 2})
+		synctest.Wait()
+		one, two := &record.Producer{ID: 1}, &record.Producer{ID: 2}
+		waiting := s.give(t, wait{time.Hour})
+		s.give(t, add{"a", 5, one}).want(t, 5, nil)
+		s.give(t, add{"a", 100, two}).want(t, nil, errPicky)
+		s.give(t, end{*two, true}).want(t, nil, errPicky)
+		s.give(t, end{*one, true}).want(t, "ended", nil)
+		s.give(t, ask{"a"}).want(t, 5, nil)
+		waiting.none(t)
+	})
+}
+
 func TestDeadline(t *testing.T) {
 	play(t, false, func(s *stage) {
 		a := s.give(t, wait{time.Minute})

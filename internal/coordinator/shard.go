@@ -290,6 +290,15 @@ func (s *shard) handle(in input) error {
 
 // obey applies effects, collects their records, and parks the rest.
 func (s *shard) obey(e Effects) error {
+	if err := s.admit(e.Batches); err != nil {
+		for _, r := range e.Replies {
+			if done, ok := s.owed[r.To]; ok {
+				delete(s.owed, r.To)
+				s.refuseOne(done, err)
+			}
+		}
+		return nil
+	}
 	for _, b := range e.Batches {
 		if err := s.take(b); err != nil {
 			return err
@@ -309,6 +318,22 @@ func (s *shard) obey(e Effects) error {
 }
 
 const unknownEnd = model.Offset(-1)
+
+// admit asks the log about batches of producers before anything is applied.
+func (s *shard) admit(batches []Batch) error {
+	log, ok := s.log.(Admitter)
+	if !ok {
+		return nil
+	}
+	for _, b := range batches {
+		if b.Producer != nil {
+			if err := log.Admit(s.epoch, b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // take applies one batch and adds it to what will be appended.
 func (s *shard) take(b Batch) error {
