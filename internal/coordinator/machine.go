@@ -119,7 +119,7 @@ type Admitter interface {
 	// its producer. If so, nothing of the [Effects] happens, and who is answered
 	// with them is answered with the error: it is theirs alone, and no reason to
 	// load the shard again.
-	Admit(epoch model.Epoch, b Batch) error
+	Admit(b Batch) error
 }
 
 // Waker is told that there is something to look at; it does not block.

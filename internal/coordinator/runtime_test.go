@@ -323,7 +323,7 @@ type picky struct {
 
 var errPicky = errors.New("not that one")
 
-func (l picky) Admit(_ model.Epoch, b Batch) error {
+func (l picky) Admit(b Batch) error {
 	if b.Producer.ID == l.refuses {
 		return errPicky
 	}

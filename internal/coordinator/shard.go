@@ -327,7 +327,7 @@ func (s *shard) admit(batches []Batch) error {
 	}
 	for _, b := range batches {
 		if b.Producer != nil {
-			if err := log.Admit(s.epoch, b); err != nil {
+			if err := log.Admit(b); err != nil {
 				return err
 			}
 		}
