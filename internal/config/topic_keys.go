@@ -83,7 +83,7 @@ func topicRows() []row {
 		{"durability", String, "fsync", oneOf("fsync", "os"), ours, works,
 			"When acks=all is answered: after the data is synced (fsync) or once it is in the page cache (os)."},
 		{"record.validation", String, "full", oneOf("full", "header"), ours, works,
-			"How far a batch is looked into before it is stored: every record (full) or its header and checksum (header)."},
+			"How far a batch is looked into before it is stored: every record (full) or its header and checksum (header). Compacted topics are always full."},
 	}
 }
 

@@ -116,7 +116,7 @@ func (p *Partition) checkOptions(cfg *config.Topic, now time.Time) record.CheckO
 		TimestampBefore: kafkaMillis(cfg.TimestampBefore), TimestampAfter: kafkaMillis(cfg.TimestampAfter),
 		KeysRequired: cfg.Compact, MaxBytes: max(1, int(cfg.MaxMessageBytes)), MaxDecompressed: int(cfg.MaxDecompressedBytes),
 	}
-	if cfg.ValidateHeader {
+	if cfg.ValidateHeader && !cfg.Compact { // Compaction would remove records without keys.
 		o.Validation = record.HeaderOnly
 	}
 	return o

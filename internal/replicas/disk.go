@@ -41,6 +41,8 @@ type disk struct {
 	mu struct {
 		sync.Mutex
 		marks datadir.Marks
+		// written are those that the file has.
+		written datadir.Marks
 		// forgotten are partitions that are gone, but have a mark in the file.
 		forgotten map[model.Partition]struct{}
 		retired   []retired
@@ -64,6 +66,7 @@ type disk struct {
 	soon      atomic.Bool
 	deleted   struct{ segments, bytes atomic.Int64 }
 	brim      *brim
+	cleaned cleaned
 	// checkpoints are what is in the files; the lock is held while one is written.
 	checkpoints struct {
 		sync.Mutex
@@ -92,6 +95,8 @@ func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
 		return nil, err
 	}
 	k.mu.marks = maps.Clone(k.recovery.Marks) // Good until a log has a newer one.
+	k.mu.written = maps.Clone(k.recovery.Marks)
+	k.loadCleaned()
 	offsets, err := d.Checkpoint(appliedFile)
 	if err != nil {
 		return nil, err
@@ -379,6 +384,7 @@ func (d *disk) retire(x *replica) error {
 func (d *disk) forgetMark(p model.Partition) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	delete(d.mu.written, p)
 	if _, ok := d.mu.marks[p]; ok {
 		delete(d.mu.marks, p)
 		d.mu.forgotten[p] = struct{}{}
@@ -397,6 +403,9 @@ func (d *disk) forgetStrangers(ours map[model.Partition]*metadata.Topic) {
 // fresh prepares a partition that is made now: a mark that a partition of its
 // name left in the file would vouch for what this one will write.
 func (d *disk) fresh(p model.Partition) error {
+	if err := d.freshCleaned(p); err != nil {
+		return err
+	}
 	d.forgetMark(p)
 	d.mu.Lock()
 	_, left := d.mu.forgotten[p]
@@ -410,6 +419,7 @@ func (d *disk) fresh(p model.Partition) error {
 // putAway renames the directory of a deleted topic's partition.
 func (d *disk) putAway(p model.Partition) error {
 	d.forgetMark(p)
+	d.forgetCleaned(p)
 	var name string
 	err := d.dir.Spend(func() (err error) {
 		name, err = d.dir.RetireLog(p, datadir.Deleted, d.owner.opts.Random)

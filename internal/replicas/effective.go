@@ -18,6 +18,7 @@ func (r *Replicas) Reconfigure(b *config.Broker) {
 	for _, d := range r.disks {
 		d.reconfigure(b)
 	}
+	r.cleaner.reconfigure()
 	image := r.image.Load()
 	image.Topics("", func(t *metadata.Topic) bool {
 		r.configure(image, t.Name)
@@ -57,6 +58,7 @@ func (r *Replicas) configure(image *metadata.Image, topic string) {
 			x.SetProducerExpiry(r.config.Load().ProducerExpiration)
 			x.SetUnverified(!r.config.Load().Coordinators.Txn.Verify)
 			x.disk.touch(x.Partition)
+			r.cleaner.retry(x.Partition)
 		}
 	}
 }

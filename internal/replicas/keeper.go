@@ -232,6 +232,12 @@ func (d *disk) writeMarks(recoveryPoints bool) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for p := range marks {
+		if _, ok := d.mu.marks[p]; !ok {
+			delete(marks, p) // Forgotten meanwhile.
+		}
+	}
+	d.mu.written = marks
 	for _, p := range forgotten {
 		delete(d.mu.forgotten, p)
 	}

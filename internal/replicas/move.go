@@ -170,6 +170,9 @@ func (r *Replicas) enqueueMove(m *move) {
 	r.moves.under[m.p] = m
 	r.moves.queue = append(r.moves.queue, m)
 	r.moves.Unlock()
+	if x := r.entry(m.p); x != nil && x.err == nil {
+		r.cleaner.stop(x.Partition) // It does not begin anew before the move ends.
+	}
 	r.wakeMovers()
 }
 

@@ -67,6 +67,8 @@ type Replicas struct {
 
 	moves moves
 
+	cleaner *cleaner
+
 	// changing is held by whoever makes, opens, moves or removes partitions.
 	changing sync.Mutex
 
@@ -99,6 +101,7 @@ func Open(o Options, image *metadata.Image) (*Replicas, error) {
 	r.mu.planned, r.mu.preferred = map[model.Partition]*disk{}, map[model.Partition]*disk{}
 	r.moves.under, r.moves.settling = map[model.Partition]*move{}, map[model.Partition]*move{}
 	r.moves.wake = make(chan struct{}, 1)
+	r.cleaner = newCleaner(r)
 	for _, d := range o.Dirs {
 		k, err := openDisk(r, d)
 		if err != nil {
@@ -432,6 +435,7 @@ func (r *Replicas) Run(ctx context.Context) {
 		all.Go(func() { d.trim(ctx) })
 	}
 	all.Go(func() { r.tellCluster(ctx) })
+	all.Go(func() { r.cleaner.run(ctx) })
 	if len(r.disks) > 1 {
 		for range max(1, r.config.Load().Disks.MoveThreads) {
 			all.Go(func() { r.carryMoves(ctx) })
