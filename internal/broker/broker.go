@@ -36,10 +36,6 @@ type Options struct {
 	Listen func(network, address string) (net.Listener, error)
 }
 
-// snapshotBytes is how much metadata log makes a new snapshot worth it
-// (Kafka's metadata.log.max.record.bytes.between.snapshots).
-const snapshotBytes = 20 << 20
-
 // stopPatience is how long connections have to take the answers they are owed
 // when the broker stops.
 const stopPatience = 3 * time.Second
@@ -133,9 +129,11 @@ func (b *Broker) ClusterID() string { return b.metadata.Meta().Cluster }
 func (b *Broker) NodeID() model.NodeID { return b.self() }
 
 func (b *Broker) openQuorum(ctx context.Context) error {
+	log := b.config.MetadataLog
 	q, err := quorum.Open(quorum.Options{
 		Dir: b.metadata, Self: b.self(), Now: b.opts.Now, Log: b.log("quorum"),
-		Publish: b.publish, SnapshotBytes: snapshotBytes,
+		Publish: b.publish, SnapshotBytes: log.SnapshotBytes, SnapshotInterval: log.SnapshotInterval,
+		SegmentBytes: log.SegmentBytes, SegmentAge: log.SegmentAge,
 	}, controller.Format())
 	if err != nil {
 		return err
@@ -195,6 +193,9 @@ func (b *Broker) listen() ([]open, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
+		if err := listener.SetBacklog(n, b.config.ListenBacklog); err != nil {
+			b.log("broker").Warn("socket.listen.backlog.size not applied", "listener", l.Name, "err", err)
+		}
 		all = append(all, open{l, n})
 		b.sockets = append(b.sockets, n)
 		b.bound = append(b.bound, Bound{l.Name, n.Addr()})
@@ -224,7 +225,7 @@ func (b *Broker) advertised(listeners []open) map[string]api.Address {
 // join registers the node in the metadata log and elects it anew for its
 // partitions.
 func (b *Broker) join(ctx context.Context, listeners []open) error {
-	me := metadata.Broker{ID: b.self()}
+	me := metadata.Broker{ID: b.self(), Rack: b.config.Rack}
 	for name, at := range b.advertised(listeners) {
 		if at.Host == "" {
 			at.Host = "127.0.0.1" // Other nodes need some address; there are none yet.

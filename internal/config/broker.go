@@ -21,6 +21,7 @@ type Broker struct {
 	Listeners  []Listener // without those of controllers
 	Advertised []Listener // by name; a listener without one answers with the address the client came in by
 	LogDirs    []string
+	Rack       *string // broker.rack, nil for none
 
 	AutoCreateTopics   bool
 	DeleteTopics       bool
@@ -34,7 +35,7 @@ type Broker struct {
 	FetchSessions       int // max.incremental.fetch.session.cache.slots
 	SendBufferBytes     int // -1 is the system's default
 	ReceiveBufferBytes  int
-	ListenBacklog       int
+	ListenBacklog       int           // -1 is the system's default
 	ConnectionsMaxIdle  time.Duration // not above zero is for ever
 	MaxConnections      int
 	MaxConnectionsPerIP int
@@ -64,6 +65,7 @@ type Broker struct {
 	Disks                Disks
 	Cleaner              Cleaner
 	Coordinators         Coordinators
+	MetadataLog          MetadataLog
 
 	HTTPListen      string // empty is off
 	HTTPListenGiven bool   // else a taken port is no error
@@ -193,6 +195,7 @@ func (b *Broker) fill() {
 	b.fillTimes()
 	b.fillCoordinators()
 	b.fillCleaner()
+	b.fillMetadataLog()
 }
 
 // check fills the rest, and looks at the values together.
@@ -238,7 +241,8 @@ func (b *Broker) fillNumbers() {
 	// only a size that somebody asked for counts.
 	b.SendBufferBytes = b.intIfGiven("socket.send.buffer.bytes")
 	b.ReceiveBufferBytes = b.intIfGiven("socket.receive.buffer.bytes")
-	b.ListenBacklog = int(b.int("socket.listen.backlog.size"))
+	// Kafka's 50 is few where the system allows thousands: a burst of clients would be turned away.
+	b.ListenBacklog = b.intIfGiven("socket.listen.backlog.size")
 	b.MaxConnections = int(b.int("max.connections"))
 	b.MaxConnectionsPerIP = int(b.int("max.connections.per.ip"))
 	b.RecoveryThreads = int(b.int("num.recovery.threads.per.data.dir"))
@@ -317,6 +321,9 @@ func (b *Broker) fillIdentity() error {
 		dirs, _ = b.value("log.dir")
 	}
 	b.LogDirs = dirs.list
+	if rack, ok := b.value("broker.rack"); ok {
+		b.Rack = &rack.text
+	}
 	http, _ := b.value("http.listen")
 	b.HTTPListen = http.text
 	_, b.HTTPListenGiven = b.static["http.listen"]

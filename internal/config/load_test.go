@@ -28,7 +28,7 @@ func TestDefaults(t *testing.T) {
 		NodeID: 1, Listeners: []Listener{{"PLAINTEXT", "127.0.0.1", 9092, "PLAINTEXT"}}, LogDirs: []string{"barnabas-data"},
 		AutoCreateTopics: true, DeleteTopics: true, NumPartitions: 1, ReplicationFactor: 1, MaxPartitionsShown: 2000,
 		RequestMaxBytes: 100 << 20, InFlightBytes: 2 << 30, FetchMaxBytes: 55 << 20, FetchSessions: 1000,
-		SendBufferBytes: -1, ReceiveBufferBytes: -1, ListenBacklog: 50, ConnectionsMaxIdle: 10 * time.Minute,
+		SendBufferBytes: -1, ReceiveBufferBytes: -1, ListenBacklog: -1, ConnectionsMaxIdle: 10 * time.Minute,
 		MaxConnections: 1<<31 - 1, MaxConnectionsPerIP: 1<<31 - 1, PerIPOverrides: map[string]int{}, MaxConnectionRate: 1<<31 - 1,
 		ListenerLimits: map[string]ListenerLimits{"PLAINTEXT": {1<<31 - 1, 1<<31 - 1}},
 		QuotaSamples:   11, QuotaSample: time.Second, MutationSamples: 11, MutationSample: time.Second,
@@ -37,6 +37,9 @@ func TestDefaults(t *testing.T) {
 		FlushCheck: 1<<63 - 1, RecoveryCheckpoint: time.Minute, StartCheckpoint: time.Minute, WatermarkCheckpoint: 5 * time.Second,
 		LogDirFailureTimeout: 30 * time.Second, RecoveryThreads: 2, HTTPListen: "127.0.0.1:9644",
 		Disks: Disks{Cordoned: []string{}, MoveBytesPerSecond: 1<<63 - 1, MoveThreads: 1, Metadata: "barnabas-data"},
+		MetadataLog: MetadataLog{
+			SegmentBytes: 1 << 30, SegmentAge: 7 * 24 * time.Hour, SnapshotBytes: 20 << 20, SnapshotInterval: time.Hour,
+		},
 		Cleaner: Cleaner{
 			Enabled: true, Threads: 1, MapBytes: 128 << 20, MapLoad: 0.9, BufferBytes: 512 << 10,
 			BytesPerSecond: math.Inf(1), Backoff: 15 * time.Second,

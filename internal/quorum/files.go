@@ -191,11 +191,13 @@ func (q *Quorum) readSnapshot(name string) (*metadata.Image, error) {
 // has grown as much once more: the log has everything. Only a log that can no
 // longer be trusted is an error.
 func (q *Quorum) maybeSnapshot() error {
-	if q.sinceBytes < q.opts.SnapshotBytes || q.tracker.Open() {
+	now := q.opts.Now()
+	old := q.opts.SnapshotInterval > 0 && q.sinceBytes > 0 && now.Sub(q.snapshotAt) >= q.opts.SnapshotInterval
+	if q.sinceBytes < q.opts.SnapshotBytes && !old || q.tracker.Open() {
 		return nil
 	}
 	image := q.tracker.Image()
-	q.sinceBytes = 0
+	q.sinceBytes, q.snapshotAt = 0, now
 	err := q.opts.Dir.Spend(func() error { return q.writeSnapshot(image) })
 	if err == nil {
 		q.snapshotted = image.End()

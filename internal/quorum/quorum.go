@@ -34,8 +34,14 @@ type Options struct {
 	// called by Run's goroutine, in order.
 	Publish func(*metadata.Delta, *metadata.Image)
 	// SnapshotBytes is how much log makes a new snapshot worth it
-	// (metadata.log.max.record.bytes.between.snapshots).
-	SnapshotBytes int64
+	// (metadata.log.max.record.bytes.between.snapshots); SnapshotInterval is the
+	// time after which any log does (metadata.log.max.snapshot.interval.ms), 0 for
+	// never. Both are looked at when something changes.
+	SnapshotBytes    int64
+	SnapshotInterval time.Duration
+	// SegmentBytes and SegmentAge are of the log's segments; 0 is Kafka's default.
+	SegmentBytes int64
+	SegmentAge   time.Duration
 }
 
 // Quorum is the metadata log of a node.
@@ -55,6 +61,7 @@ type Quorum struct {
 
 	builder      *record.Builder
 	snapshotted  model.Offset // End of the newest snapshot.
+	snapshotAt   time.Time    // When it was written, or this node started.
 	sinceBytes   int64        // Appended since.
 	lastRecordAt int64        // Timestamp of the newest batch.
 }
@@ -98,10 +105,12 @@ func (q *Quorum) open(format []metadata.Record) error {
 		return err
 	}
 	q.tracker = metadata.NewTracker(image)
-	q.snapshotted = image.End()
+	q.snapshotted, q.snapshotAt = image.End(), q.opts.Now()
 	// Recovery writes indexes: a full disk must not keep the node down.
 	err = q.opts.Dir.Spend(func() (err error) {
-		q.log, err = commitlog.Open(q.fs, q.dir, commitlog.Options{Start: image.End()})
+		q.log, err = commitlog.Open(q.fs, q.dir, commitlog.Options{
+			Start: image.End(), SegmentBytes: q.opts.SegmentBytes, SegmentAge: q.opts.SegmentAge,
+		})
 		return err
 	})
 	if err != nil {
