@@ -48,6 +48,8 @@ type Options struct {
 	Replicas  Replicas
 	Disks     Disks
 	Rules     controller.Rules
+	// Groups and Transactions are this node's coordinators.
+	Groups, Transactions Coordinator
 	// Advertised is where clients find this node, by listener. A host of ""
 	// stands for the address that the client's connection came in by.
 	Advertised map[string]Address
@@ -130,6 +132,7 @@ type session struct {
 
 	// Used by Handle only, and empty between requests: what they hold aliases a
 	// frame.
+	frame   []byte
 	reader  wire.Reader
 	call    call
 	produce produceScratch
@@ -194,11 +197,30 @@ func operations() []operation {
 		op(wire.ListOffsetsKey, answer((*session).listOffsets)),
 		op(wire.MetadataKey, answer((*session).metadata)),
 		op(wire.FindCoordinatorKey, answer((*session).findCoordinator)),
+		op(wire.OffsetCommitKey, owned((*session).offsetCommit)),
+		op(wire.OffsetFetchKey, owned((*session).offsetFetch)),
+		op(wire.JoinGroupKey, owned((*session).joinGroup)),
+		op(wire.HeartbeatKey, owned((*session).heartbeat)),
+		op(wire.LeaveGroupKey, owned((*session).leaveGroup)),
+		op(wire.SyncGroupKey, owned((*session).syncGroup)),
+		op(wire.DescribeGroupsKey, owned((*session).describeGroups)),
+		op(wire.ListGroupsKey, owned((*session).listGroups)),
+		op(wire.DeleteGroupsKey, owned((*session).deleteGroups)),
+		op(wire.OffsetDeleteKey, owned((*session).offsetDelete)),
+		op(wire.ConsumerGroupHeartbeatKey, owned((*session).consumerGroupHeartbeat)),
+		op(wire.ConsumerGroupDescribeKey, owned((*session).consumerGroupDescribe)),
+		op(wire.AddPartitionsToTxnKey, owned((*session).addPartitionsToTxn)),
+		op(wire.AddOffsetsToTxnKey, owned((*session).addOffsetsToTxn)),
+		op(wire.EndTxnKey, owned((*session).endTxn)),
+		op(wire.TxnOffsetCommitKey, owned((*session).txnOffsetCommit)),
+		op(wire.WriteTxnMarkersKey, owned((*session).writeTxnMarkers)),
+		op(wire.ListTransactionsKey, owned((*session).listTransactions)),
+		op(wire.DescribeTransactionsKey, owned((*session).describeTransactions)),
 		op(wire.ApiVersionsKey, (*session).serveApiVersions),
 		op(wire.CreateTopicsKey, answer((*session).createTopics)),
 		op(wire.DeleteTopicsKey, answer((*session).deleteTopics)),
 		op(wire.DeleteRecordsKey, answer((*session).deleteRecords)),
-		op(wire.InitProducerIDKey, answer((*session).initProducerID)),
+		op(wire.InitProducerIDKey, owned((*session).initProducerID)),
 		op(wire.OffsetForLeaderEpochKey, answer((*session).offsetForLeaderEpoch)),
 		op(wire.DescribeConfigsKey, answer((*session).describeConfigs)),
 		op(wire.AlterReplicaLogDirsKey, answer((*session).alterReplicaLogDirs)),
@@ -235,8 +257,12 @@ var served = func() (table [128]*operation) {
 // by closing the connection. Bytes after the request are ignored, also as Kafka
 // does: some clients of old wrote them.
 func (s *session) Handle(frame []byte, a *listener.Answer) {
+	s.frame = frame
 	s.reader.Reset(frame)
-	defer s.reader.Reset(nil)
+	defer func() {
+		s.frame = nil
+		s.reader.Reset(nil)
+	}()
 	h, err := wire.ReadRequestHeader(&s.reader)
 	if err != nil && (h.Key != wire.ApiVersionsKey || h.Version >= 0 || !errors.Is(err, wire.ErrVersion)) {
 		s.malformed(a, h, err)

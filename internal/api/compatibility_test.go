@@ -86,10 +86,9 @@ func versions(low, high int16) string {
 // remarks say what is missing in what is partial, and who serves what is not.
 func remarks() map[wire.Key]string {
 	return map[wire.Key]string{
-		wire.ProduceKey:         "records of transactions are refused: there is no coordinator yet. Advertised from 0, as Kafka does for librdkafka",
+		wire.ProduceKey:         "works as far as one node can; advertised from 0, as Kafka does for librdkafka",
 		wire.FetchKey:           "no follower fetches; no preferred replica is ever named",
 		wire.MetadataKey:        "no authorizer: everybody may do everything",
-		wire.FindCoordinatorKey: "answers COORDINATOR_NOT_AVAILABLE",
-		wire.InitProducerIDKey:  "idempotent producers only",
+		wire.FindCoordinatorKey: "share groups have no coordinator yet: COORDINATOR_NOT_AVAILABLE",
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/controller"
+	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/internal/producers"
 	"github.com/barnabas-log/barnabas/internal/quorum"
@@ -64,6 +65,10 @@ func sentinels() []sentinel {
 		{telemetry.ErrAfterEnd, wire.InvalidRequest},
 		{telemetry.ErrBadInstances, wire.InvalidRequest},
 		{telemetry.ErrMalformed, wire.InvalidRecord},
+		{errNoCoordinator, wire.CoordinatorNotAvailable},
+		{coordinator.ErrNotCoordinator, wire.NotCoordinator},
+		{coordinator.ErrLoading, wire.CoordinatorLoadInProgress},
+		{coordinator.ErrUnavailable, wire.CoordinatorNotAvailable},
 		{quorum.ErrStopped, wire.NotController},
 		{context.DeadlineExceeded, wire.RequestTimedOut},
 		{context.Canceled, wire.RequestTimedOut},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/controller"
+	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/internal/listener"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/partition"
@@ -64,6 +65,7 @@ func newNode(t testing.TB, options ...string) *node {
 		Self: 1, ClusterID: "cluster", Config: b, Metadata: n, Replicas: n, Disks: n, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Rules:      controller.Rules{Config: b, Place: func(model.Partition) model.UUID { return model.UUID{1} }, Random: random},
 		Advertised: map[string]Address{"PLAINTEXT": {"here", 9092}},
+		Groups:     coordinator.NewRuntime(coordinator.Options{}), Transactions: coordinator.NewRuntime(coordinator.Options{}),
 	})
 	n.server = listener.NewServer(listener.Options{
 		Budget: listener.NewBudget(64 << 20), MaxFrame: 8 << 20, Open: n.api.Serving(t.Context(), "PLAINTEXT"), Dropped: n.api.Dropped,

@@ -32,6 +32,9 @@ func (s *session) serveProduce(c *call) {
 	s.chargeProduce(c)
 	p.begin(c, &x.request)
 	x.collect()
+	if x.request.TransactionalID != nil {
+		x.verdicts = p.verify(c, x)
+	}
 	for i := range x.wanted {
 		p.partition(c, x, &x.wanted[i])
 	}
@@ -60,6 +63,7 @@ type produceScratch struct {
 	parts   places[partKey]
 	// A batch is transactional and the request does not say whose.
 	nameless bool
+	verdicts verdicts // Nil without a transaction.
 }
 
 // wantedBatch is one partition of a request.
@@ -111,7 +115,7 @@ func (x *produceScratch) reset() {
 	}
 	x.request.Reset()
 	clear(x.wanted)
-	x.wanted, x.nameless = x.wanted[:0], false
+	x.wanted, x.nameless, x.verdicts = x.wanted[:0], false, nil
 	clear(x.found)
 	x.found = x.found[:0]
 	x.topics.reset()
@@ -168,7 +172,7 @@ func (p *produceAnswer) partition(c *call, x *produceScratch, w *wantedBatch) {
 	case t == nil:
 		err = wire.UnknownTopicOrPartition
 	default:
-		err = p.append(c, t, w.in, at, out)
+		err = p.append(c, x, t, w.in, at, out)
 	}
 	if err != nil {
 		p.refuse(c, out, err)
@@ -197,7 +201,7 @@ func (p *produceAnswer) begins(c *call, x *produceScratch, asked *wire.ProduceRe
 const produceByID = 13
 
 // append appends one partition's batch.
-func (p *produceAnswer) append(c *call, t *metadata.Topic, in *wire.ProduceRequestPartitionProduceData, topic int, out *wire.ProduceResponsePartitionProduceResponse) error {
+func (p *produceAnswer) append(c *call, x *produceScratch, t *metadata.Topic, in *wire.ProduceRequestPartitionProduceData, topic int, out *wire.ProduceResponsePartitionProduceResponse) error {
 	s := p.session
 	if p.acks < acksAll || p.acks > 1 {
 		return wire.InvalidRequiredAcks
@@ -219,12 +223,14 @@ func (p *produceAnswer) append(c *call, t *metadata.Topic, in *wire.ProduceReque
 	if batch.Codec() == record.Zstd && c.Version < zstdProduce {
 		return wire.UnsupportedCompressionType
 	}
-	if batch.IsTransactional() && !batch.IsControl() {
-		// There is no coordinator yet that could vouch for the transaction.
-		return wire.InvalidTxnState
+	o := partition.AppendOptions{AcksAll: p.acks == acksAll}
+	if batch.IsTransactional() {
+		if o.Guard, err = x.verdicts.of(t.Name, in.Index); err != nil {
+			return err
+		}
 	}
 	size := len(batch)
-	at, err := replica.Append(batch, p.acks == acksAll, s.opts.Now())
+	at, err := replica.AppendWith(batch, o, s.opts.Now())
 	if err != nil {
 		if tellsStart(code(err)) {
 			out.LogStartOffset = int64(replica.Log().Start())
@@ -278,7 +284,13 @@ func (p *produceAnswer) refuse(c *call, out *wire.ProduceResponsePartitionProduc
 	p.session.stats.ProduceErrors.Add(1)
 	out.ErrorCode = p.session.codeOf(err, c)
 	out.BaseOffset, out.LogAppendTimeMs = -1, -1
-	var r *record.Error
+	var (
+		r *record.Error
+		v *unverified
+	)
+	if errors.As(err, &v) {
+		out.ErrorMessage = &v.message
+	}
 	if !errors.As(err, &r) || !r.Shown {
 		return
 	}

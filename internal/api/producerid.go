@@ -5,7 +5,6 @@ import (
 
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/model"
-	"github.com/barnabas-log/barnabas/wire"
 )
 
 // producerIDs is the block of producer ids that this node may hand out.
@@ -25,37 +24,24 @@ func (p *producerIDs) take() (model.ProducerID, bool) {
 	return p.next - 1, true
 }
 
+// more takes those that follow one that was taken, so that n are taken in all if
+// there are so many, and returns the end.
+func (p *producerIDs) more(first model.ProducerID, n int) (end model.ProducerID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next != first+1 {
+		return first + 1 // Somebody else was quicker.
+	}
+	p.next = max(p.next, min(p.end, first+model.ProducerID(n)))
+	return p.next
+}
+
 // refill takes over a new block. What may be left of the old one is given up:
 // ids are plenty.
 func (p *producerIDs) refill(first, end model.ProducerID) {
 	p.mu.Lock()
 	p.next, p.end = first, end
 	p.mu.Unlock()
-}
-
-// initProducerID gives an idempotent producer its id. Transactional producers
-// need a coordinator, which does not exist yet.
-func (s *session) initProducerID(c *call, q *wire.InitProducerIDRequest) wire.Response {
-	r := wire.NewInitProducerIDResponse()
-	r.ProducerEpoch = -1
-	switch {
-	case (q.ProducerID == -1) != (q.ProducerEpoch == -1): // One without the other.
-		r.ErrorCode = int16(wire.InvalidRequest)
-		return r
-	case q.TransactionalID != nil && *q.TransactionalID == "":
-		r.ErrorCode = int16(wire.InvalidRequest)
-		return r
-	case q.TransactionalID != nil:
-		r.ErrorCode = int16(wire.CoordinatorNotAvailable)
-		return r
-	}
-	id, err := s.newProducerID()
-	if err != nil {
-		r.ErrorCode = s.codeOf(err, c)
-		return r
-	}
-	r.ProducerID, r.ProducerEpoch = int64(id), 0
-	return r
 }
 
 // producerIDMillis is how long a producer waits for a new block of ids.

@@ -61,6 +61,9 @@ type Broker struct {
 	// published is api, for those who tell it of images: nil until it is there.
 	published atomic.Pointer[api.API]
 
+	// Nil until they may be asked.
+	coordinators atomic.Pointer[coordinators]
+
 	epoch   int64 // Broker epoch.
 	ready   atomic.Bool
 	fatal   chan error // Receives what ends the process.
@@ -118,6 +121,8 @@ func (b *Broker) start(ctx context.Context) error {
 	}
 	b.replicas.Store(r)
 	b.running.Go(func() { r.Run(ctx) })
+	c := newCoordinators(b)
+	b.coordinators.Store(c)
 	b.serve(ctx, listeners)
 	return b.serveHTTP()
 }
@@ -162,6 +167,9 @@ func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
 	}
 	if a := b.published.Load(); a != nil {
 		a.Publish(d, i)
+	}
+	if c := b.coordinators.Load(); c != nil {
+		c.publish(d, i)
 	}
 	if l := b.limits.Load(); l != nil && (d.Quotas || len(d.Configs) > 0) {
 		l.set(i)
@@ -249,7 +257,9 @@ func (b *Broker) serve(ctx context.Context, listeners []open) {
 		Rules:      controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Cordoned: b.replicas.Load().Cordoned, Random: rand.Reader},
 		Advertised: b.advertised(listeners), Now: b.opts.Now, Log: b.log("api"),
 		Loggers: b.logging, IsHost: isHost,
+		Groups: b.coordinators.Load().groups, Transactions: b.coordinators.Load().txns,
 	})
+	b.coordinators.Load().start(ctx)
 	b.published.Store(b.api)
 	b.api.Publish(nil, b.quorum.Image())
 	b.budget = listener.NewBudget(b.config.InFlightBytes)
@@ -299,6 +309,7 @@ func (b *Broker) Stop() error {
 		stopping.Go(func() { s.Stop(patience) })
 	}
 	b.replicas.Load().Resign()
+	b.coordinators.Load().close() // Members that wait for others would wait longer than we do.
 	stopping.Wait()
 	b.stopHTTP(patience)
 	b.cancel()
@@ -316,6 +327,9 @@ func (b *Broker) abandon() {
 	}
 	for _, n := range b.sockets {
 		n.Close()
+	}
+	if c := b.coordinators.Load(); c != nil {
+		c.close()
 	}
 	b.running.Wait()
 	if b.quorum != nil {

@@ -208,8 +208,11 @@ func TestUpdateFeatures(t *testing.T) {
 	f(ELRVersion, 2, Upgrade, "Local controller 1 only supports versions 0-1")
 	f(ELRVersion, -1, Upgrade, "less than 0")
 	f(ELRVersion, 1, 0, "upgrade type")
-	f("group.version", 1, Upgrade, "Local controller 1 does not support this feature.")
-	f("group.version", 0, Upgrade, "Feature group.version not found.")
+	f("share.version", 1, Upgrade, "Local controller 1 does not support this feature.")
+	f("share.version", 0, Upgrade, "Feature share.version not found.")
+	f(TransactionVersion, 1, SafeDowngrade, "")
+	f(TransactionVersion, 2, Upgrade, "")
+	f(GroupVersion, 2, Upgrade, "Local controller 1 only supports versions 0-1")
 	f(metadata.MetadataVersion, Level, Upgrade, "")
 	f(metadata.MetadataVersion, Level-1, SafeDowngrade, "Refusing to perform the requested downgrade")
 

@@ -19,6 +19,13 @@ const minLevel = 7
 // ELRVersion is the feature of eligible leader replicas (KIP-966).
 const ELRVersion = "eligible.leader.replicas.version"
 
+// GroupVersion is the feature of the consumer protocol (KIP-848), and
+// TransactionVersion that of stronger transactions (KIP-890).
+const (
+	GroupVersion       = "group.version"
+	TransactionVersion = "transaction.version"
+)
+
 // Feature is a feature that we can serve, and its levels.
 type Feature struct {
 	Name     string
@@ -27,14 +34,15 @@ type Feature struct {
 	New int16
 }
 
-// Features are what we support. Those of coordinators that do not exist yet
-// are left out, so that no client counts on them: a coordinator that comes adds
-// its line here, and with that is advertised, finalised in new clusters, and
-// can be switched on and off.
+// Features are what we support: they are advertised, finalised in new clusters,
+// and can be switched on and off. Those of share and streams groups, which do
+// not exist yet, are left out, so that no client counts on them.
 func Features() []Feature {
 	return []Feature{
 		{metadata.MetadataVersion, minLevel, Level, Level},
 		{ELRVersion, 0, 1, 1},
+		{GroupVersion, 0, 1, 1},
+		{TransactionVersion, 0, 2, 2},
 	}
 }
 

@@ -171,7 +171,7 @@ func checkPackageVariables(p *Package) (found []Finding) {
 				spec := s.(*ast.ValueSpec)
 				specs[spec] = true
 				for _, id := range spec.Names {
-					declared[id.Name] = true
+					declared[id.Name] = id.Name != "_"
 				}
 				if len(spec.Values) == 0 && !isPool(spec.Type) && spec.Names[0].Name != "_" {
 					found = append(found, Finding{"variable", f.Path + ":" + spec.Names[0].Name, f.line(spec), "is a package variable that starts empty: it can only change"})
