@@ -112,7 +112,7 @@ func (a *API) FetchSessions() int { return a.sessions.len() }
 func (a *API) Serving(ctx context.Context, name string) func(*listener.Conn) listener.Session {
 	return func(c *listener.Conn) listener.Session {
 		ctx, cancel := context.WithCancelCause(ctx)
-		return &session{API: a, conn: c, listener: name, ctx: ctx, cancel: cancel}
+		return &session{API: a, conn: c, listener: name, ctx: ctx, cancel: cancel, software: software{unknownSoftware, unknownSoftware}}
 	}
 }
 

@@ -57,7 +57,6 @@ func sentinels() []sentinel {
 		{controller.ErrUnknownTopicID, wire.UnknownTopicID},
 		{controller.ErrPolicy, wire.PolicyViolation},
 		{controller.ErrUnsupported, wire.UnsupportedVersion},
-		{controller.ErrThrottled, wire.ThrottlingQuotaExceeded},
 		{telemetry.ErrThrottled, wire.ThrottlingQuotaExceeded},
 		{telemetry.ErrUnknown, wire.UnknownSubscriptionID},
 		{telemetry.ErrCompression, wire.UnsupportedCompressionType},

@@ -24,7 +24,7 @@ func (s *session) describeClientQuotas(c *call, q *wire.DescribeClientQuotasRequ
 		r.ErrorCode, r.ErrorMessage, r.Entries = s.codeOf(err, c), message(err), nil
 		return r
 	}
-	r.ErrorMessage, r.Entries = nil, []wire.DescribeClientQuotasResponseEntryData{}
+	r.Entries = []wire.DescribeClientQuotasResponseEntryData{}
 	s.opts.Metadata.Image().Quotas(func(x *metadata.Quota) bool {
 		if filter.Matches(x.Entity) {
 			describeQuota(x, wire.Extend(&r.Entries))
@@ -104,7 +104,7 @@ func (s *session) quotaAltered(c *call, change *controller.QuotaChange, err erro
 	if err != nil {
 		out.ErrorCode, out.ErrorMessage = s.codeOf(err, c), message(err)
 	}
-	for _, n := range change.Entity {
+	for _, n := range change.Sorted() {
 		x := wire.Extend(&out.Entity)
 		x.EntityType, x.EntityName = n.Type, n.Name
 	}

@@ -79,6 +79,9 @@ func (s *session) identity(c *call, id model.UUID) telemetry.Identity {
 // software is what a client said of itself (KIP-511).
 type software struct{ name, version string }
 
+// unknownSoftware is what a client runs that has said nothing.
+const unknownSoftware = "unknown"
+
 func (s *session) introduce(q *wire.ApiVersionsRequest) {
 	if s.software.name != q.ClientSoftwareName || s.software.version != q.ClientSoftwareVersion {
 		s.software = software{strings.Clone(q.ClientSoftwareName), strings.Clone(q.ClientSoftwareVersion)}

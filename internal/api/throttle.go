@@ -212,7 +212,7 @@ func (m *mutations) charge(partitions int) error {
 		m.mu.Unlock()
 	}
 	if refused {
-		return &controller.Refusal{Why: controller.ErrThrottled, Message: wire.ThrottlingQuotaExceeded.Message()}
+		return wire.ThrottlingQuotaExceeded
 	}
 	return nil
 }

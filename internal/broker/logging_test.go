@@ -13,8 +13,6 @@ import (
 	"github.com/barnabas-log/barnabas/internal/api"
 )
 
-var _ api.Loggers = (*logging)(nil)
-
 // said tells which of the levels a room says now.
 func said(l *logging, out *bytes.Buffer, name string) string {
 	out.Reset()

@@ -60,8 +60,7 @@ func TestMetrics(t *testing.T) {
 		f := func(want string) {
 			t.Helper()
 			if !slices.Contains(strings.Split(page, "\n"), want) {
-				name, _, _ := strings.Cut(want, "{")
-				name, _, _ = strings.Cut(name, " ")
+				name := strings.FieldsFunc(want, func(r rune) bool { return r == '{' || r == ' ' })[0]
 				t.Errorf("no %q; there is %q", want, regexp.MustCompile(`(?m)^`+name+`[{ ].*$`).FindAllString(page, 3))
 			}
 		}

@@ -18,7 +18,6 @@ var (
 	ErrUnknownTopicID     = errors.New("controller: unknown topic id")
 	ErrPolicy             = errors.New("controller: against a policy")
 	ErrUnsupported        = errors.New("controller: not supported")
-	ErrThrottled          = errors.New("controller: quota exceeded")
 )
 
 // Refusal is a command that is not carried out.

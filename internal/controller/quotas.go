@@ -69,21 +69,23 @@ func namesKeyTwice(ops []QuotaOp) bool {
 	return false
 }
 
+// Sorted are the sides of the entity in the order in which Kafka names them:
+// that of its hash table.
+func (c *QuotaChange) Sorted() []QuotaName {
+	order := func(n QuotaName) int { return slices.Index(metadata.QuotaTypes(), n.Type) }
+	return slices.SortedStableFunc(slices.Values(c.Entity), func(a, b QuotaName) int { return order(a) - order(b) })
+}
+
 // String names the entity as Kafka writes it.
 func (c *QuotaChange) String() string {
 	var parts []string
-	for _, n := range c.Entity {
+	for _, n := range c.Sorted() {
 		name := "null"
 		if n.Name != nil {
 			name = *n.Name
 		}
 		parts = append(parts, n.Type+"="+name)
 	}
-	order := func(part string) int { // That of Kafka's hash table.
-		t, _, _ := strings.Cut(part, "=")
-		return slices.Index(metadata.QuotaTypes(), t)
-	}
-	slices.SortStableFunc(parts, func(a, b string) int { return order(a) - order(b) })
 	return "ClientQuotaEntity(entries={" + strings.Join(parts, ", ") + "})"
 }
 

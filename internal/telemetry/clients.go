@@ -52,6 +52,8 @@ type client struct {
 	// When it last asked, for what: zero if it never did.
 	got, pushed, seen time.Time
 	ended             bool
+	// mayAsk is set when a push was refused for what only a new Get can tell.
+	mayAsk bool
 }
 
 // NewClients returns an empty memory without subscriptions.
@@ -87,10 +89,13 @@ func (c *Clients) Get(now time.Time, id model.UUID, who Identity) (Wanted, error
 	if x.pushed.After(last) {
 		last = x.pushed
 	}
-	if !last.IsZero() && now.Sub(last) < x.wanted.interval {
+	switch {
+	case last.IsZero() || now.Sub(last) >= x.wanted.interval:
+		x.got = now
+	case !x.mayAsk:
 		return Wanted{}, ErrThrottled
 	}
-	x.got = now
+	x.mayAsk = false
 	return Wanted{x.subscription, x.wanted.metrics, x.wanted.interval}, nil
 }
 
@@ -111,6 +116,7 @@ func (c *Clients) Push(now time.Time, id model.UUID, who Identity, p Push) (has 
 	x := c.client(now, id, who)
 	err = c.mayPush(now, x, p)
 	x.ended = p.Last
+	x.mayAsk = errors.Is(err, ErrUnknown) || errors.Is(err, ErrCompression)
 	asked := x.wanted // Used when the client may already be asked for something else.
 	return asked.has, err
 }

@@ -74,25 +74,21 @@ func TestWanted(t *testing.T) {
 	f(nil, DefaultInterval, subscription(t, "1", "metrics", "b.", "match", "client_id=d", "interval.ms", "1000"))
 }
 
-// The number of a subscription is Kafka's: recorded from a broker, for an
-// instance and one metric.
+// The number of a subscription is Kafka's, as its own classes gave it.
 func TestSubscriptionID(t *testing.T) {
-	id, err := model.ParseUUID("AAAAAAAAAAEAAAAAAAAAAg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := subscriptionID(id, &wanted{[]string{"*"}, time.Minute})
-	if again := subscriptionID(id, &wanted{[]string{"*"}, time.Minute}); again != all {
-		t.Error("it changes by itself")
-	}
-	for _, w := range []wanted{{[]string{"*"}, time.Second}, {nil, time.Minute}, {[]string{"*", "a"}, time.Minute}} {
-		if subscriptionID(id, &w) == all {
-			t.Errorf("%v is the same", w)
+	f := func(instance string, interval time.Duration, want int32, metrics ...string) {
+		t.Helper()
+		id, err := model.ParseUUID(instance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := subscriptionID(id, &wanted{metrics, interval}); got != want {
+			t.Errorf("%s %v: %d, want %d", instance, metrics, got, want)
 		}
 	}
-	if subscriptionID(model.UUID{5}, &wanted{[]string{"*"}, time.Minute}) == all {
-		t.Error("another client has the same")
-	}
+	f("AAAAAAAAAAEAAAAAAAAAAg", time.Minute, 8205840, "*")
+	f("AAAAAAAAAAEAAAAAAAAAAg", DefaultInterval, -725132323)
+	f("7Zx3k1qVTSuPq0bXlqU1Ew", 200*time.Millisecond, -1424951771, "org.apache.kafka.producer.")
 }
 
 // script plays one client's requests.
@@ -169,7 +165,8 @@ func TestPushes(t *testing.T) {
 		old := s.sub
 		s.c.SetSubscriptions([]*Subscription{subscription(t, "s", "metrics", "b.")})
 		s.push(time.Millisecond, ErrUnknown, nil)
-		s.get(time.Millisecond, ErrThrottled) // After that push.
+		s.get(time.Millisecond, nil) // It asks because its push was refused.
+		s.get(time.Millisecond, ErrThrottled)
 		s.c.SetSubscriptions([]*Subscription{subscription(t, "s", "metrics", "c.")})
 		s.get(time.Millisecond, nil)
 		if s.sub == old {
@@ -234,7 +231,7 @@ func TestTotals(t *testing.T) {
 	add(a, Point{"queue", Value, 7, 0})
 	add(a, Point{"queue", Value, -2, 0})
 	add(a, Point{"wait", Distribution, 2.5, 10})
-	add(&Identity{}, Point{"sent", Delta, 1, 0})
+	add(&Identity{Software: string(make([]byte, 100))}, Point{"sent", Delta, 1, 0})
 	for _, bad := range []Point{
 		{"sent", Delta, math.NaN(), 0},
 		{"sent", Delta, math.Inf(1), 0},
@@ -251,7 +248,7 @@ func TestTotals(t *testing.T) {
 		{"queue", "java", "1", Value, 5, 2, 7},
 		{"sent", "java", "1", Delta, 7, 2, 4},
 		{"sent", "librdkafka", "2", Delta, 5, 1, 5},
-		{"sent", "unknown", "unknown", Delta, 1, 1, 1},
+		{"sent", "other", "other", Delta, 1, 1, 1},
 		{"wait", "java", "1", Distribution, 2.5, 10, 0},
 	}
 	if d := cmp.Diff(want, all.All(now)); d != "" || all.Dropped != 8 {

@@ -105,8 +105,8 @@ func cleanName(name string) bool {
 // softwareOf is what a client runs, as far as there is a place for it.
 func (t *Totals) softwareOf(now time.Time, who *Identity) software {
 	s := software{who.Software, who.Version}
-	if s.name == "" || len(s.name) > maxVersion || len(s.version) > maxVersion {
-		s = software{"unknown", "unknown"}
+	if len(s.name) > maxVersion || len(s.version) > maxVersion {
+		s = software{"other", "other"}
 	}
 	if _, known := t.software[s]; !known && len(t.software) >= maxSoftware {
 		t.expire(now)

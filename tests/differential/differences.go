@@ -34,6 +34,16 @@ func differences() []difference {
 			edit:  func(a map[string]any) { keep(a, "ApiKeys", foundation) },
 		},
 		{
+			api: "ApiVersions", what: "client metrics are taken always, where Kafka needs a plugin that receives them",
+			helps: "the administrator who finds what clients push on /metrics, and has nothing to install",
+			edit: func(a map[string]any) {
+				keep(a, "ApiKeys", func(k map[string]any) bool {
+					n, _ := k["ApiKey"].(float64)
+					return wire.Key(n) != wire.GetTelemetrySubscriptionsKey && wire.Key(n) != wire.PushTelemetryKey
+				})
+			},
+		},
+		{
 			api: "ApiVersions", what: "features of share and streams groups, which are not built, are neither supported nor final",
 			helps: "the client that else would choose a group protocol that nobody serves",
 			edit: func(a map[string]any) {
@@ -164,6 +174,6 @@ func foundation(key map[string]any) bool {
 		wire.DeleteRecordsKey, wire.DescribeLogDirsKey, wire.AlterReplicaLogDirsKey,
 		wire.AlterConfigsKey, wire.IncrementalAlterConfigsKey, wire.ListConfigResourcesKey, wire.CreatePartitionsKey, wire.ElectLeadersKey,
 		wire.AlterPartitionReassignmentsKey, wire.ListPartitionReassignmentsKey, wire.DescribeProducersKey, wire.DescribeQuorumKey,
-		wire.UpdateFeaturesKey, wire.UnregisterBrokerKey,
+		wire.UpdateFeaturesKey, wire.UnregisterBrokerKey, wire.DescribeClientQuotasKey, wire.AlterClientQuotasKey,
 	}, wire.Key(n))
 }

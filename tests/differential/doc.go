@@ -17,6 +17,8 @@
 //	call API VERSIONS [OPTION …]       sends a request; the lines up to the next blank one are its fields as JSON
 //	data NAME [unclean]                begins with a copy of testdata/data/NAME, which Kafka wrote (NAME.txt says what); unclean is
 //	                                   as if Kafka had been killed
+//	plugin NAME                        Kafka's broker gets java/NAME.java as a metrics reporter
+//	wait MILLISECONDS                  waits, where time is what is tested
 //	settled                            waits until Kafka acts on what it has answered; we answer later
 //	restart, kill                      ends the broker, cleanly or not, and starts it again
 //	break DIR, mend DIR                ends the broker cleanly, puts a file in the place of a data directory, or the directory back, and starts it again

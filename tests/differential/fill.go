@@ -67,6 +67,11 @@ func setAny(dst, src reflect.Value) error {
 }
 
 func setNumber(dst reflect.Value, text string) error {
+	if dst.CanFloat() {
+		n, err := strconv.ParseFloat(text, 64)
+		dst.SetFloat(n)
+		return err
+	}
 	if !dst.CanInt() {
 		return fmt.Errorf("no number: %s", dst.Type())
 	}

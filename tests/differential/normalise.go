@@ -80,6 +80,8 @@ func (n *names) value(name string, v reflect.Value) any {
 		return n.text(name, v.String())
 	case reflect.Bool:
 		return v.Bool()
+	case reflect.Float64:
+		return v.Float()
 	case reflect.Uint16:
 		return n.number(name, int64(v.Uint()))
 	}
@@ -102,6 +104,9 @@ func (n *names) fields(v reflect.Value) any {
 		}
 		if unordered(v.Type().Name(), field) {
 			sortByName(m[field].([]any))
+		}
+		if field == "RequestedMetrics" { // a set
+			slices.SortFunc(m[field].([]any), func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
 		}
 	}
 	for _, key := range []string{"Name", "Value"} { // of configs: a path, a port
@@ -138,6 +143,7 @@ func unordered(message, field string) bool {
 		"AlterReplicaLogDirsResponseResults", "AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResultPartitions",
 		"DeleteRecordsResponseTopics", "DeleteRecordsResponseDeleteRecordsTopicResultPartitions",
 		"CreatePartitionsResponseResults", "ListConfigResourcesResponseConfigResources", "UpdateFeaturesResponseResults",
+		"DescribeClientQuotasResponseEntries", "DescribeClientQuotasResponseEntryDataValues", "AlterClientQuotasResponseEntries",
 		"DescribeProducersResponsePartitionResponseActiveProducers", "ElectLeadersResponseReplicaElectionResults":
 		return true
 	}
@@ -156,8 +162,8 @@ func sortKey(element any) string {
 	m := element.(map[string]any)
 	index, _ := m["Index"].(float64) // absent is zero
 	partition, _ := m["PartitionIndex"].(float64)
-	return fmt.Sprintf("%v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["TopicName"], m["Name"], m["TopicID"],
-		m["Topic"], m["ResourceType"], m["ResourceName"], index, partition)
+	return fmt.Sprintf("%v %v %v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["TopicName"], m["Name"], m["TopicID"],
+		m["Topic"], m["ResourceType"], m["ResourceName"], m["Entity"], m["Key"], index, partition)
 }
 
 func (n *names) uuid(name string, id model.UUID) any {
@@ -188,6 +194,12 @@ func (n *names) number(name string, v int64) any {
 		if v > 0 {
 			return "<bytes>"
 		}
+	case "ThrottleTimeMs": // it depends on when the request came
+		if v > 0 {
+			return "<throttled>"
+		}
+	case "SubscriptionID": // it depends on the client's id
+		return n.id("subscription", strconv.FormatInt(v, 10))
 	case "Port":
 		if p, ok := n.ports[int(v)]; ok {
 			return p

@@ -86,6 +86,10 @@ func (r *runner) step(s *step) error {
 		return r.transaction(s)
 	case "stable":
 		return r.stable(s)
+	case "wait":
+		ms, err := strconv.Atoi(s.args[0])
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		return err
 	case "settled":
 		r.broker.settle()
 		return nil
@@ -271,7 +275,15 @@ func (r *runner) read(payload []byte, req wire.Request, version int16, correlati
 		return nil, err
 	}
 	r.last = resp
+	if throttled(resp) { // Kafka does not read from it any more, for long.
+		r.hangUp()
+	}
 	return r.names.tree(resp), nil
+}
+
+func throttled(resp wire.Response) bool {
+	f := reflect.ValueOf(resp).Elem().FieldByName("ThrottleTimeMs")
+	return f.IsValid() && f.Int() > 0
 }
 
 // ask is a request of the runner's own, in the newest version.

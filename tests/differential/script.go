@@ -16,6 +16,7 @@ import (
 type script struct {
 	name       string
 	properties []string
+	plugin     string // a class of Kafka's broker, under java
 	data       string // the directory that the broker begins with, under testdata/data
 	unclean    bool   // as if the one who wrote it had been killed
 	steps      []step
@@ -68,6 +69,11 @@ func parseScript(file, name string) (*script, error) {
 			s.properties = append(s.properties, strings.TrimSpace(strings.TrimPrefix(text, "broker")))
 			continue
 		}
+		if st.verb == "plugin" {
+			s.plugin = st.args[0]
+			s.properties = append(s.properties, "metric.reporters="+s.plugin)
+			continue
+		}
 		if st.verb == "data" {
 			s.data, s.unclean = st.args[0], slices.Contains(st.args, "unclean")
 			continue
@@ -101,7 +107,7 @@ func parseStep(text string, line int) (step, error) {
 
 func (s *step) finish() error {
 	switch s.verb {
-	case "broker", "topic", "await", "gone", "producer", "save", "data", "transaction", "stable", "settled", "restart", "kill", "break", "mend", "ruin", "moved", "offline":
+	case "broker", "topic", "await", "gone", "producer", "save", "data", "transaction", "stable", "settled", "wait", "plugin", "restart", "kill", "break", "mend", "ruin", "moved", "offline":
 		return nil
 	case "call":
 		return s.parseCall()

@@ -44,11 +44,12 @@ type server struct {
 	dir                  string
 	port, controllerPort int
 	properties           string
+	plugin               string
 	running              process
 }
 
 func newServer(t *testing.T, s *script, kafkas bool) *server {
-	b := &server{t: t, kafka: kafkas, dir: t.TempDir(), port: freePort(t), controllerPort: freePort(t)}
+	b := &server{t: t, kafka: kafkas, dir: t.TempDir(), port: freePort(t), controllerPort: freePort(t), plugin: s.plugin}
 	properties := strings.ReplaceAll(strings.Join(s.properties, "\n"), "${dir}", b.dir)
 	b.properties = kafka.Properties(b.dir, b.port, b.controllerPort, properties)
 	return b
@@ -71,7 +72,13 @@ func (b *server) begin() {
 
 func (b *server) start() (err error) {
 	if b.kafka {
-		b.running, err = kafka.Start(b.dir, b.port, b.properties)
+		classes := filepath.Join(b.dir, "classes")
+		if b.plugin != "" {
+			if err := kafka.Compile(kafka.Server, filepath.Join("java", b.plugin+".java"), classes); err != nil {
+				return err
+			}
+		}
+		b.running, err = kafka.Start(b.dir, b.port, b.properties, classes)
 		return err
 	}
 	b.running, err = startOurs(b.t, b.dir, b.port, b.properties)

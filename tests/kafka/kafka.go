@@ -79,12 +79,31 @@ func fetch(c ClassPath, dir string) error {
 
 // Java returns the command that runs a class of a class path. It is small: one test machine runs several of them.
 func Java(c ClassPath, class string, args ...string) (*exec.Cmd, error) {
+	return java(c, nil, class, args...)
+}
+
+// java is Java with directories of further classes.
+func java(c ClassPath, further []string, class string, args ...string) (*exec.Cmd, error) {
 	dir, err := Jars(c)
 	if err != nil {
 		return nil, err
 	}
-	java := []string{"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN", "-cp", filepath.Join(dir, "*"), class}
-	return exec.Command("java", append(java, args...)...), nil
+	path := strings.Join(append([]string{filepath.Join(dir, "*")}, further...), ":")
+	options := []string{"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN", "-cp", path, class}
+	return exec.Command("java", append(options, args...)...), nil
+}
+
+// Compile compiles a Java file against a class path, into a directory of classes.
+func Compile(c ClassPath, file, to string) error {
+	dir, err := Jars(c)
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command("javac", "-d", to, "-cp", filepath.Join(dir, "*"), file).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("kafka: compile %s: %w\n%s", file, err, out)
+	}
+	return nil
 }
 
 // Properties is the configuration of a single-node broker on a port of 127.0.0.1, its controller on another, and data under dir;
@@ -117,14 +136,14 @@ type Broker struct {
 }
 
 // Start runs a broker on the port with the given server.properties, whose log.dirs is dir/data, and waits until it takes
-// connections. An empty data directory is formatted first.
-func Start(dir string, port int, properties string) (*Broker, error) {
+// connections. An empty data directory is formatted first. Plugins are directories of classes that the properties name.
+func Start(dir string, port int, properties string, plugins ...string) (*Broker, error) {
 	file := filepath.Join(dir, "server.properties")
 	if err := os.WriteFile(file, []byte(properties), 0o644); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data", "meta.properties")); err != nil {
-		format, err := Java(Server, "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", file)
+		format, err := java(Server, plugins, "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", file)
 		if err != nil {
 			return nil, err
 		}
@@ -132,7 +151,7 @@ func Start(dir string, port int, properties string) (*Broker, error) {
 			return nil, fmt.Errorf("kafka: format: %w\n%s", err, out)
 		}
 	}
-	cmd, err := Java(Server, "kafka.Kafka", file)
+	cmd, err := java(Server, plugins, "kafka.Kafka", file)
 	if err != nil {
 		return nil, err
 	}
