@@ -51,6 +51,7 @@ type rest struct {
 
 func newCleaner(r *Replicas) *cleaner {
 	c := &cleaner{owner: r, changed: make(chan struct{}, 1)}
+	c.pacer.setRate(r.config.Load().Cleaner.BytesPerSecond)
 	c.mu.busy = map[*partition.Partition]*cleaning{}
 	c.mu.bad = map[*partition.Partition]error{}
 	c.mu.resting = map[*partition.Partition]rest{}
@@ -262,8 +263,9 @@ func (c *cleaner) tell(x dirtyLog, done commitlog.Cleaned, err error, took time.
 			log.Warn("records without keys removed by compaction", "records", done.Keyless)
 		}
 		c.retry(x.Partition)
+	case errors.Is(err, context.Canceled): // By a move, a new configuration or the end.
 	case isOver(err) || x.Err() != nil:
-		c.rest(x, nil) // It was stopped, or something else took the log offline.
+		c.rest(x, nil) // Something else changed the log, or took it offline.
 	case isShortage(err):
 		if c.rest(x, err) {
 			log.Warn("log not compacted for now", "err", err)

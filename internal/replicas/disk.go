@@ -66,7 +66,7 @@ type disk struct {
 	soon      atomic.Bool
 	deleted   struct{ segments, bytes atomic.Int64 }
 	brim      *brim
-	cleaned cleaned
+	cleaned   cleaned
 	// checkpoints are what is in the files; the lock is held while one is written.
 	checkpoints struct {
 		sync.Mutex

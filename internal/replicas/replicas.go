@@ -377,7 +377,9 @@ func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id mo
 		}
 		return
 	}
-	delete(d.unmade, p)
+	if !found { // At the start, when there is nothing to forget, several are opened at a time.
+		delete(d.unmade, p)
+	}
 	d.placed.Add(1)
 	y := &replica{Partition: x, id: id, disk: d}
 	y.marked.Store(r.opts.Now().UnixNano())
