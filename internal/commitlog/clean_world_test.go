@@ -340,7 +340,7 @@ func (w *cleanWorld) step() {
 	case 10, 11:
 		w.checkpoint()
 	case 12:
-		w.l.Tune([...]int64{1200, 4000}[w.rng.IntN(2)], 0, 200, 200)
+		w.l.Tune(Options{SegmentBytes: [...]int64{1200, 4000}[w.rng.IntN(2)], IndexInterval: 200, MaxIndexBytes: 200})
 		w.alive(w.l.Roll(), "roll")
 	case 13:
 		w.l.Idle()
@@ -741,7 +741,7 @@ func TestCleanCrashEverywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.open()
-		w.l.Tune(1000, 0, 200, 200)
+		w.l.Tune(Options{SegmentBytes: 1000, IndexInterval: 200, MaxIndexBytes: 200})
 		for range 60 {
 			w.append()
 			if rng.IntN(3) == 0 {
@@ -755,7 +755,7 @@ func TestCleanCrashEverywhere(t *testing.T) {
 		for n := 1; ; n++ {
 			f := w.fork(w.mem.KillClone(), rng)
 			f.open()
-			f.l.Tune(3000, 0, 200, 200)
+			f.l.Tune(Options{SegmentBytes: 3000, IndexInterval: 200, MaxIndexBytes: 200})
 			f.pass(n)
 			if f.clone == nil {
 				if n < 10 {

@@ -3,6 +3,8 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -349,7 +351,19 @@ func (l *Log) mustRoll(s *segment, n, maxTime int64) bool {
 	return s.size+n > l.opts.SegmentBytes ||
 		s.offsets.bytes()+offsetWidth > l.opts.MaxIndexBytes ||
 		s.times.bytes()+2*timeWidth > l.opts.MaxIndexBytes || // One is kept for the roll.
-		l.age(s, maxTime) > l.opts.SegmentAge.Milliseconds()
+		l.age(s, maxTime) > (l.opts.SegmentAge - l.jitter(s.base)).Milliseconds()
+}
+
+// jitter is by how much a segment's age is shortened: by chance, as its name
+// has it, and so for good.
+func (l *Log) jitter(base model.Offset) time.Duration {
+	most := min(l.opts.SegmentJitter, l.opts.SegmentAge).Milliseconds()
+	if most <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	io.WriteString(h, l.path(base, logSuffix))
+	return time.Duration(h.Sum64()%uint64(most)) * time.Millisecond
 }
 
 // age is how far, in milliseconds, a batch lies behind the first of its
@@ -414,6 +428,7 @@ func (l *Log) rollTo(base model.Offset) error {
 	if err := l.flushIndexes(old); err != nil {
 		return err
 	}
+	l.giveBack(old)
 	if l.opts.Snapshot != nil && old.size > 0 {
 		if snap := l.opts.Snapshot(); snap != nil {
 			if err := l.WriteSnapshot(l.End(), snap); err != nil {
@@ -438,6 +453,19 @@ func (l *Log) rollTo(base model.Offset) error {
 	return nil
 }
 
+// giveBack frees what was reserved for a segment and not needed. Best effort: the
+// space goes with the segment at the latest.
+func (l *Log) giveBack(s *segment) {
+	if !s.reserved {
+		return
+	}
+	if h, err := l.openFile(s); err == nil {
+		h.Truncate(s.size)
+		h.release()
+		s.reserved = false
+	}
+}
+
 // createSegment makes the empty files of a segment, all three so that Kafka
 // finds nothing to rebuild.
 func (l *Log) createSegment(base model.Offset) (*segment, error) {
@@ -455,9 +483,12 @@ func (l *Log) createSegment(base model.Offset) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.opts.Preallocate {
+		f.Reserve(l.opts.SegmentBytes) // Best effort: without it, appends take the space as they come.
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s.file, s.used = newHandle(f), true
+	s.file, s.used, s.reserved = newHandle(f), true, l.opts.Preallocate
 	l.mu.dirChanges++
 	return s, nil
 }
@@ -512,6 +543,9 @@ func (l *Log) close() error {
 	}
 	if err == nil && l.activeReady {
 		err = l.closeIndexes()
+	}
+	if err == nil {
+		l.giveBack(l.active())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -32,8 +32,15 @@ type Options struct {
 	// 0 means 1 GiB.
 	SegmentBytes int64
 	// SegmentAge is how far the timestamps in one segment may lie apart
-	// (segment.ms less its jitter); 0 means 7 days.
+	// (segment.ms); 0 means 7 days.
 	SegmentAge time.Duration
+	// SegmentJitter is the most by which a segment's age is shortened
+	// (segment.jitter.ms), so that logs that began together are not rolled
+	// together.
+	SegmentJitter time.Duration
+	// Preallocate reserves the space of a segment when it begins (preallocate),
+	// if the disk has it.
+	Preallocate bool
 	// IndexInterval is how many bytes lie between index entries
 	// (index.interval.bytes); 0 means 4096.
 	IndexInterval int
@@ -86,13 +93,13 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Tune is the part of Options that may change while the log is open: segment
-// size, segment age, index interval and index size. Zero means the default.
-func (l *Log) Tune(segmentBytes int64, segmentAge time.Duration, indexInterval, maxIndexBytes int) {
+// Tune takes over the options that may change while the log is open: those of
+// segments and indexes. The others of o do not count.
+func (l *Log) Tune(o Options) {
 	l.append.Lock()
 	defer l.append.Unlock()
-	l.opts.SegmentBytes, l.opts.SegmentAge = segmentBytes, segmentAge
-	l.opts.IndexInterval, l.opts.MaxIndexBytes = indexInterval, maxIndexBytes
+	l.opts.SegmentBytes, l.opts.SegmentAge, l.opts.SegmentJitter = o.SegmentBytes, o.SegmentAge, o.SegmentJitter
+	l.opts.IndexInterval, l.opts.MaxIndexBytes, l.opts.Preallocate = o.IndexInterval, o.MaxIndexBytes, o.Preallocate
 	l.opts.setDefaults()
 }
 

@@ -29,6 +29,9 @@ type segment struct {
 	// cleaning put another one in its place, to which its names lead. swapping
 	// says that the files of this one do not have their names yet. Guarded by mu.
 	gone, replaced, swapping bool
+	// reserved says that the disk holds space for more than size. Guarded by
+	// append.
+	reserved bool
 	// changed is when the file was last changed, in milliseconds since 1970, of a
 	// segment that cleaning wrote: it is older than the file. Below 0 if not known.
 	changed int64

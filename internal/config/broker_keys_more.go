@@ -160,7 +160,7 @@ func moreBrokerRows() []row {
 		{"delegation.token.expiry.check.interval.ms", Long, "3600000", atLeast(1), readOnly, later,
 			"Time between two searches for expired delegation tokens."},
 		{"log.flush.scheduler.interval.ms", Long, "9223372036854775807", nil, readOnly, works,
-			"How often the flusher looks for logs to sync."},
+			"How often logs are looked at for flush.ms, once a second at most; unless it is set, each second."},
 		{"remote.log.manager.expiration.thread.pool.size", Int, "10", atLeast(1), 0, later,
 			"Threads that delete from remote storage."},
 		{"group.consumer.max.assignment.interval.ms", Int, "15000", atLeast(0), readOnly, later,

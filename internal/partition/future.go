@@ -167,8 +167,9 @@ func (f *Future) appendSome(b []byte) error {
 	_, err := f.log.AppendAt(b)
 	if errors.Is(err, commitlog.ErrTooLarge) {
 		// Segments were larger when this batch was written.
-		cfg := f.p.config.Load()
-		f.log.Tune(int64(len(b)), cfg.SegmentAge, int(cfg.IndexInterval), int(cfg.IndexBytes))
+		larger := tuned(commitlog.Options{}, f.p.config.Load())
+		larger.SegmentBytes = int64(len(b))
+		f.log.Tune(larger)
 		_, err = f.log.AppendAt(b)
 		f.tune()
 	}
@@ -183,8 +184,7 @@ func (f *Future) appendSome(b []byte) error {
 
 // tune gives the copy the topic's configuration, which may have changed.
 func (f *Future) tune() {
-	cfg := f.p.config.Load()
-	f.log.Tune(cfg.SegmentBytes, cfg.SegmentAge, int(cfg.IndexInterval), int(cfg.IndexBytes))
+	f.log.Tune(tuned(commitlog.Options{}, f.p.config.Load()))
 }
 
 // Sync makes durable what was copied.

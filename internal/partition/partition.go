@@ -75,11 +75,16 @@ type Options struct {
 
 // openLog opens the directory as the topic's configuration says.
 func (o *Options) openLog(snapshot func() []byte) (*commitlog.Log, error) {
-	l := o.Log
-	l.SegmentBytes, l.SegmentAge = o.Config.SegmentBytes, o.Config.SegmentAge
-	l.IndexInterval, l.MaxIndexBytes = int(o.Config.IndexInterval), int(o.Config.IndexBytes)
+	l := tuned(o.Log, o.Config)
 	l.Snapshot = snapshot
 	return commitlog.Open(o.FS, o.Dir, l)
+}
+
+// tuned are the options of a log with those that the topic's configuration says.
+func tuned(o commitlog.Options, c *config.Topic) commitlog.Options {
+	o.SegmentBytes, o.SegmentAge, o.SegmentJitter = c.SegmentBytes, c.SegmentAge, c.SegmentJitter
+	o.IndexInterval, o.MaxIndexBytes, o.Preallocate = int(c.IndexInterval), int(c.IndexBytes), c.Preallocate
+	return o
 }
 
 // Partition is one replica. Its methods may be called by anybody at any time.
@@ -201,7 +206,7 @@ func (p *Partition) Assign(a replication.Assignment) {
 // Configure gives the partition a new configuration.
 func (p *Partition) Configure(c *config.Topic) {
 	p.config.Store(c)
-	p.Log().Tune(c.SegmentBytes, c.SegmentAge, int(c.IndexInterval), int(c.IndexBytes))
+	p.Log().Tune(tuned(commitlog.Options{}, c))
 	var w woken
 	p.mu.Lock()
 	if p.mu.replica.Handle(replication.Durability{Fsync: c.FsyncAcks}) {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/partition"
 )
 
@@ -29,7 +31,7 @@ func (d *disk) keep(ctx context.Context) {
 	jobs := []*job{
 		marks:     {every: markEvery, do: d.markGrown},
 		retaining: {every: c.RetentionCheck, first: firstRetention, do: d.retain},
-		{every: time.Second, do: d.flushDue},
+		{every: flushEvery(c), do: d.flushDue},
 		{every: time.Second, do: d.restore},
 		{every: markEvery, do: d.tellOffline},
 		{every: c.WatermarkCheckpoint, do: d.checkpointCommitted},
@@ -55,6 +57,15 @@ func (d *disk) keep(ctx context.Context) {
 		}
 		d.runDue(jobs)
 	}
+}
+
+// flushEvery is how often flush.ms is looked at. Kafka never does unless it is
+// told how often.
+func flushEvery(c *config.Broker) time.Duration {
+	if c.FlushCheck == math.MaxInt64 {
+		return time.Second
+	}
+	return c.FlushCheck
 }
 
 // hurry makes due what somebody does not want to wait for.

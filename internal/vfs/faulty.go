@@ -27,6 +27,7 @@ const (
 	OpTruncate   OpKind = "truncate"
 	OpSync       OpKind = "sync"
 	OpAllocate   OpKind = "allocate"
+	OpReserve    OpKind = "reserve"
 )
 
 // Op is one operation about to happen.
@@ -215,6 +216,10 @@ func (f *faultyFile) Sync() error { return f.f.do(OpSync, f.name, f.File.Sync) }
 
 func (f *faultyFile) Allocate(n int64) error {
 	return f.f.do(OpAllocate, f.name, func() error { return f.File.Allocate(n) })
+}
+
+func (f *faultyFile) Reserve(n int64) error {
+	return f.f.do(OpReserve, f.name, func() error { return f.File.Reserve(n) })
 }
 
 func (f *faultyFile) Fd() (uintptr, bool) { return 0, false }

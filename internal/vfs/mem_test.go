@@ -69,6 +69,10 @@ func TestFS(t *testing.T) {
 		}
 		ok(t, f.Allocate(5000))
 		ok(t, f.Truncate(10))
+		ok(t, f.Reserve(1<<20))
+		if n := must(f.Size())(t); n != 10 {
+			t.Errorf("%d bytes after a reservation", n)
+		}
 		ok(t, f.Close())
 		got := must(ReadFile(v, filepath.Join(dir, "b"), 100))(t)
 		if !bytes.Equal(got, []byte("\x00\x00\x00hello\x00!")) {

@@ -139,6 +139,16 @@ func (f *memFile) Allocate(n int64) error {
 	return nil
 }
 
+// Reserve reserves nothing, but fails where there would be no room.
+func (f *memFile) Reserve(n int64) error {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if more := n - int64(len(f.n.data)); f.m.mu.capacity > 0 && more > f.m.mu.capacity-f.m.mu.used {
+		return pathError("reserve", f.name, syscall.ENOSPC)
+	}
+	return f.checkLocked("reserve")
+}
+
 func (f *memFile) Fd() (uintptr, bool) { return 0, false }
 
 func (f *memFile) Close() error {

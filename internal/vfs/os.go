@@ -153,6 +153,14 @@ func (f osFile) Allocate(n int64) error {
 	return nil
 }
 
+func (f osFile) Reserve(n int64) error {
+	err := ignoringEINTR(func() error { return reserve(f.File, n) })
+	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+}
+
 func ignoringEINTR(f func() error) error {
 	for {
 		if err := f(); err != unix.EINTR {

@@ -36,4 +36,8 @@ func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
 func allocate(f *os.File, n int64) error { return unix.Fallocate(int(f.Fd()), 0, 0, n) }
 
+func reserve(f *os.File, n int64) error {
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
+}
+
 func modMillis(st *unix.Stat_t) int64 { return int64(st.Mtim.Sec)*1000 + int64(st.Mtim.Nsec)/1e6 }

@@ -64,6 +64,10 @@ type File interface {
 	// Allocate reserves disk space for the first n bytes and makes the file at
 	// least that long.
 	Allocate(n int64) error
+	// Reserve asks for disk space for the first n bytes and leaves the size as it
+	// is; Truncate gives back what lies behind it. Where the system cannot do
+	// that, nothing happens.
+	Reserve(n int64) error
 	// Fd is the descriptor for sendfile, valid until Close; false if there is
 	// none.
 	Fd() (uintptr, bool)
