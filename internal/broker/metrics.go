@@ -44,7 +44,7 @@ const metricPrefix = "barnabas_"
 // metrics are all that we have, but for those of Go and of the process.
 func metrics() []metric {
 	var all []metric
-	for _, table := range [][]metric{listenerMetrics(), apiMetrics(), clientMetrics(), replicaMetrics(), clusterMetrics(), nodeMetrics()} {
+	for _, table := range [][]metric{listenerMetrics(), apiMetrics(), clientMetrics(), replicaMetrics(), cleanerMetrics(), clusterMetrics(), nodeMetrics()} {
 		all = append(all, table...)
 	}
 	return all
@@ -80,6 +80,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.quotas(s)
 	c.clients(s)
 	c.replicas(s)
+	c.cleaner(s)
 	c.disks(s)
 	c.cluster(s)
 	c.node(s)

@@ -1,0 +1,42 @@
+package broker
+
+import "time"
+
+func cleanerMetrics() []metric {
+	return []metric{
+		{"replicas_cleaner_passes_total", counter, "Passes of compaction that ended well.", nil},
+		{"replicas_cleaner_failed_passes_total", counter, "Passes of compaction that ended with an error. Rising: the log says which partition, and why.", nil},
+		{"replicas_cleaner_seconds_total", counter, "Time that compaction took, all threads together. Rising by log.cleaner.threads a second: it is never done, so raise them, or log.cleaner.io.max.bytes.per.second.", nil},
+		{"replicas_cleaner_read_bytes_total", counter, "Bytes that compaction read. Much more than is written to compacted topics: raise log.cleaner.dedupe.buffer.size or min.cleanable.dirty.ratio.", nil},
+		{"replicas_cleaner_written_bytes_total", counter, "Bytes that compaction wrote.", nil},
+		{"replicas_cleaner_freed_bytes_total", counter, "Bytes by which compaction made logs smaller.", nil},
+		{"replicas_cleaner_read_records_total", counter, "Records that compaction looked at.", nil},
+		{"replicas_cleaner_removed_records_total", counter, "Records that compaction removed.", nil},
+		{"replicas_cleaner_map_used_ratio", gauge, "How full the key map of the last pass was. At 1 one pass does not hold all keys of a log: raise log.cleaner.dedupe.buffer.size.", nil},
+		{"replicas_cleaner_dirty_ratio", gauge, "Largest share of bytes of a compacted log that wait for compaction. Far above min.cleanable.dirty.ratio: compaction is too slow, or a log cannot be compacted.", nil},
+		{"replicas_cleaner_delay_seconds", gauge, "How much longer than max.compaction.lag.ms something has waited for compaction. Not 0 for long: raise log.cleaner.threads.", nil},
+		{"replicas_cleaner_uncleanable_partitions", gauge, "Partitions that cannot be compacted, and so only grow. Not 0: the log says which, and why; mend it and change the topic's configuration, or restart.", nil},
+		{"replicas_cleaner_idle_seconds", gauge, "Time since compaction looked for work. Long: all threads are at work on one log each, or log.cleaner.backoff.ms is.", nil},
+	}
+}
+
+func (c *collector) cleaner(s sink) {
+	st := c.b.replicas.Load().CleanerStats()
+	s.count("replicas_cleaner_passes_total", st.Passes.Load())
+	s.count("replicas_cleaner_failed_passes_total", st.Failed.Load())
+	s.send("replicas_cleaner_seconds_total", float64(st.Nanos.Load())/1e9)
+	s.count("replicas_cleaner_read_bytes_total", st.BytesRead.Load())
+	s.count("replicas_cleaner_written_bytes_total", st.BytesWritten.Load())
+	s.count("replicas_cleaner_freed_bytes_total", st.BytesFreed.Load())
+	s.count("replicas_cleaner_read_records_total", st.RecordsRead.Load())
+	s.count("replicas_cleaner_removed_records_total", st.RecordsRemoved.Load())
+	s.send("replicas_cleaner_map_used_ratio", float64(st.MapPercent.Load())/100)
+	s.send("replicas_cleaner_dirty_ratio", float64(st.DirtyPercent.Load())/100)
+	s.send("replicas_cleaner_delay_seconds", float64(st.DelayMillis.Load())/1000)
+	s.level("replicas_cleaner_uncleanable_partitions", st.Uncleanable.Load())
+	idle := 0.0
+	if at := st.LookedNanos.Load(); at > 0 {
+		idle = max(0, time.Since(time.Unix(0, at)).Seconds())
+	}
+	s.send("replicas_cleaner_idle_seconds", idle)
+}
