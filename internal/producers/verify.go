@@ -61,7 +61,9 @@ func (s *State) Verify(now time.Time, p record.Producer, startAtZero bool) (Guar
 	case v == nil:
 		v = s.ask(now, p, startAtZero)
 	case p.Epoch > v.epoch:
-		v.epoch, v.lowest = p.Epoch, p.Sequence
+		// Kafka keeps startAtZero, and lets a transaction of version 1 hang if one
+		// of version 2 has asked before.
+		v.epoch, v.lowest, v.startAtZero = p.Epoch, p.Sequence, startAtZero
 	case p.Epoch == v.epoch:
 		v.lowest = min(v.lowest, p.Sequence)
 	}
