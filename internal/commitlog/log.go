@@ -351,7 +351,7 @@ func (l *Log) mustRoll(s *segment, n, maxTime int64) bool {
 	return s.size+n > l.opts.SegmentBytes ||
 		s.offsets.bytes()+offsetWidth > l.opts.MaxIndexBytes ||
 		s.times.bytes()+2*timeWidth > l.opts.MaxIndexBytes || // One is kept for the roll.
-		l.age(s, maxTime) > (l.opts.SegmentAge - l.jitter(s.base)).Milliseconds()
+		l.age(s, maxTime) > (l.opts.SegmentAge-l.jitter(s.base)).Milliseconds()
 }
 
 // jitter is by how much a segment's age is shortened: by chance, as its name

@@ -326,7 +326,7 @@ func brokerRows() []row {
 		{"sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", Long, "100", nil, readOnly, later,
 			"First wait before the issuer's keys are asked for again."},
 		{"max.decompressed.message.bytes", Int, "2147483639", between(1, 2147483639), 0, works,
-			"Most bytes a batch may grow to when its records are decompressed."},
+			"Most bytes of a record of a compressed batch."},
 		{"offsets.retention.check.interval.ms", Long, "600000", atLeast(1), readOnly, works,
 			"Time between two searches for expired offsets."},
 		{"group.share.min.delivery.count.limit", Int, "2", between(2, 5), readOnly, later,

@@ -71,7 +71,7 @@ func topicRows() []row {
 		{"message.timestamp.after.max.ms", Long, "3600000", atLeast(0), 0, works,
 			"How far in the future a record's own timestamp may lie."},
 		{"max.decompressed.message.bytes", Int, "2147483639", between(1, 2147483639), 0, works,
-			"Most bytes a batch may grow to when its records are decompressed."},
+			"Most bytes of a record of a compressed batch."},
 		{"message.timestamp.before.max.ms", Long, "9223372036854775807", atLeast(0), 0, works,
 			"How far in the past a record's own timestamp may lie."},
 		{"segment.ms", Long, "604800000", atLeast(1), 0, works,

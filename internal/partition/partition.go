@@ -83,7 +83,7 @@ func (o *Options) openLog(snapshot func() []byte) (*commitlog.Log, error) {
 // tuned are the options of a log with those that the topic's configuration says.
 func tuned(o commitlog.Options, c *config.Topic) commitlog.Options {
 	o.SegmentBytes, o.SegmentAge, o.SegmentJitter = c.SegmentBytes, c.SegmentAge, c.SegmentJitter
-	o.IndexInterval, o.MaxIndexBytes, o.Preallocate = int(c.IndexInterval), int(c.IndexBytes), c.Preallocate
+	o.IndexInterval, o.MaxIndexBytes, o.Preallocate = max(1, int(c.IndexInterval)), int(c.IndexBytes), c.Preallocate
 	return o
 }
 
