@@ -1,0 +1,234 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// line is what a client reaches the broker by: cut, it is dead to it, as a
+// process that was killed is.
+type line struct {
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
+}
+
+var errCut = errors.New("killed")
+
+func (l *line) dial(ctx context.Context, network, host string) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isCut {
+		return nil, errCut
+	}
+	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, host)
+	if err == nil {
+		l.conns = append(l.conns, c)
+	}
+	return c, err
+}
+
+func (l *line) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isCut = true
+	for _, c := range l.conns {
+		_ = c.Close()
+	}
+}
+
+// write is a writer's life. Each transaction is one to three records for every
+// partition; a third of them is aborted.
+func (w *world) write(ctx context.Context, writer int) {
+	r := w.random(uint64(100 + writer))
+	next := 0
+	for w.writing.Load() && ctx.Err() == nil {
+		further := []kgo.Opt{kgo.TransactionalID(fmt.Sprintf("writer-%d", writer)), kgo.TransactionTimeout(10 * txnTimeout)}
+		if r.IntN(2) == 0 {
+			further = append(further, old())
+		}
+		c := w.client(further...)
+		for w.writing.Load() && ctx.Err() == nil {
+			id := txnID{writer, next}
+			next++
+			s, err := w.writeOne(ctx, c, r, id)
+			w.setStatus(id, s)
+			if err != nil || r.IntN(20) == 0 {
+				break
+			}
+			time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
+		}
+		c.Close()
+	}
+}
+
+func (w *world) setStatus(id txnID, s status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status[id] = s
+}
+
+func (w *world) writeOne(ctx context.Context, c *kgo.Client, r *rand.Rand, id txnID) (status, error) {
+	if err := c.BeginTransaction(); err != nil {
+		return aborted, err
+	}
+	var records []*kgo.Record
+	for i := range 1 + r.IntN(3) {
+		for p := range int32(partitions) {
+			records = append(records, &kgo.Record{Topic: source, Partition: p, Value: fmt.Appendf(nil, "%d %d %d", id.writer, id.number, i)})
+		}
+	}
+	if err := c.ProduceSync(ctx, records...).FirstErr(); err != nil || r.IntN(3) == 0 {
+		return aborted, errors.Join(err, c.EndTransaction(ctx, kgo.TryAbort))
+	}
+	if err := c.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return unknown, err
+	}
+	return committed, nil
+}
+
+// copies is a copier's life, and its lives after its deaths.
+func (w *world) copies(ctx context.Context, copier int) {
+	r := w.random(uint64(200 + copier))
+	var zombies sync.WaitGroup
+	defer zombies.Wait()
+	for life := 0; w.copying.Load() && ctx.Err() == nil; life++ {
+		id := fmt.Sprintf("copier-%d", copier)
+		if r.IntN(4) == 0 { // Only time ends what the one before has open.
+			id = fmt.Sprintf("copier-%d-%d", copier, life)
+		}
+		c, err := w.newCopier(id, fmt.Sprintf("%d.%d", copier, life), r)
+		if err != nil {
+			w.t.Error(err)
+			return
+		}
+		if zombie := c.live(ctx); zombie != nil {
+			zombies.Go(func() { zombie(); c.bury() })
+		} else {
+			c.bury()
+		}
+	}
+}
+
+// copier is one life of a member of the group.
+type copier struct {
+	w       *world
+	r       *rand.Rand
+	name    string
+	line    *line
+	session *kgo.GroupTransactSession
+	turns   int
+}
+
+func (w *world) newCopier(id, name string, r *rand.Rand) (*copier, error) {
+	l := &line{}
+	further := []kgo.Opt{
+		kgo.Dialer(l.dial), kgo.TransactionalID(id), kgo.TransactionTimeout(txnTimeout),
+		kgo.ConsumerGroup(group), kgo.ConsumeTopics(source), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100 * time.Millisecond),
+		kgo.SessionTimeout(sessionTimeout), kgo.HeartbeatInterval(200 * time.Millisecond), kgo.RebalanceTimeout(2 * sessionTimeout),
+	}
+	if r.IntN(2) == 0 {
+		further = append(further, kgo.Balancers(kgo.RangeBalancer(), kgo.CooperativeStickyBalancer()))
+	}
+	if r.IntN(2) == 0 {
+		further = append(further, old())
+	}
+	s, err := kgo.NewGroupTransactSession(w.options(further...)...)
+	return &copier{w: w, r: r, name: name, line: l, session: s}, err
+}
+
+// live copies until the copier dies. A zombie is what it does after its death,
+// while the next one is at work already.
+func (c *copier) live(ctx context.Context) (zombie func()) {
+	for c.w.copying.Load() && ctx.Err() == nil {
+		polled, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		fetches := c.session.PollRecords(polled, 1+c.r.IntN(60))
+		cancel()
+		records := fetches.Records()
+		if len(records) == 0 {
+			continue
+		}
+		c.turns++
+		fate := c.r.IntN(100)
+		if err := c.session.Begin(); err != nil {
+			return nil
+		}
+		tag := fmt.Sprintf("%s.%d", c.name, c.turns)
+		if fate < 4 { // Dies with half of its work done.
+			_ = c.produce(ctx, tag, records[:(len(records)+1)/2])
+			c.line.cut()
+			c.w.counts.deaths.Add(1)
+			return nil
+		}
+		ok := c.produce(ctx, tag, records)
+		pause := time.Duration(c.r.Int64N(int64(2 * txnTimeout)))
+		switch {
+		case fate < 8: // The next copier begins before this one has ended.
+			c.w.counts.zombies.Add(1)
+			return func() { time.Sleep(pause); c.end(ctx, ok, len(records)) }
+		case fate < 10: // Too late for its transaction and its group.
+			c.w.counts.late.Add(1)
+			time.Sleep(txnTimeout + time.Second)
+		case fate < 25:
+			ok = false
+		}
+		if !c.end(ctx, ok, len(records)) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// produce writes copies and tells whether all were taken.
+func (c *copier) produce(ctx context.Context, tag string, records []*kgo.Record) bool {
+	c.w.mu.Lock()
+	c.w.sizes[tag] = len(records)
+	c.w.mu.Unlock()
+	var pending sync.WaitGroup
+	var lost sync.Once
+	ok := true
+	for _, r := range records {
+		pending.Add(1)
+		copy := &kgo.Record{Topic: copied, Partition: r.Partition, Key: []byte(tag), Value: r.Value}
+		c.session.Produce(ctx, copy, func(_ *kgo.Record, err error) {
+			if err != nil {
+				lost.Do(func() { ok = false })
+			}
+			pending.Done()
+		})
+	}
+	pending.Wait()
+	return ok
+}
+
+// end ends the transaction and tells whether the copier can go on.
+func (c *copier) end(ctx context.Context, commit bool, n int) bool {
+	isCommitted, err := c.session.End(ctx, kgo.TransactionEndTry(commit))
+	switch {
+	case err != nil:
+		c.w.counts.refused.Add(1)
+		return false
+	case isCommitted:
+		c.w.counts.commits.Add(1)
+		c.w.copied.Add(int64(n))
+	default:
+		c.w.counts.aborts.Add(1)
+	}
+	return true
+}
+
+// bury lets go of what the copier had. A dead one cannot say farewell.
+func (c *copier) bury() {
+	if c.r.IntN(2) == 0 {
+		c.line.cut()
+	}
+	c.session.CloseAllowingRebalance()
+}
