@@ -135,13 +135,13 @@ func TestSegmentSettings(t *testing.T) {
 		w.put("t", strings.Repeat("x", 600))
 		w.forget()
 		w.put("t", strings.Repeat("x", 600))
-		return fmt.Sprint(w.count(vfs.OpReserve, "t-0/*.log"))
+		return fmt.Sprint(w.count(vfs.OpReserve, "/a/t-0/*.log"))
 	})
 }
 
 // synced is how often a partition's log was synced since the last forget.
 func (w *world) synced() int {
-	return w.count(vfs.OpSync, "t-0/*.log") + w.count(vfs.OpSyncFS, "*")
+	return w.count(vfs.OpSync, "/a/t-0/*.log") + w.count(vfs.OpSyncFS, "/a*")
 }
 
 func TestFlushSettings(t *testing.T) {
@@ -208,7 +208,7 @@ const (
 
 func TestMessageSettings(t *testing.T) {
 	code := func(build func(w *world) record.Batch) func(w *world) int16 {
-		return func(w *world) int16 { return w.produce("t", 0, build(w)).ErrorCode }
+		return func(w *world) int16 { return w.produce("t", build(w)).ErrorCode }
 	}
 	large := func(c record.Codec) func(w *world) record.Batch {
 		return func(w *world) record.Batch { return w.records(record.BuilderOptions{Codec: c}, strings.Repeat("x", 5000)) }
@@ -228,7 +228,7 @@ func TestMessageSettings(t *testing.T) {
 	decides(t, setting{
 		topic: "message.timestamp.type=LogAppendTime", brokers: []string{"log.message.timestamp.type=LogAppendTime"},
 	}, false, true, func(w *world) bool {
-		return w.produce("t", 0, w.records(record.BuilderOptions{}, "x")).LogAppendTimeMs == time.Now().UnixMilli()
+		return w.produce("t", w.records(record.BuilderOptions{}, "x")).LogAppendTimeMs == time.Now().UnixMilli()
 	})
 	decides(t, setting{topic: "cleanup.policy=compact", brokers: []string{"log.cleanup.policy=compact"}}, 0, invalidRecord,
 		code(func(w *world) record.Batch { return w.records(record.BuilderOptions{}, "no key") }))
@@ -238,4 +238,48 @@ func TestMessageSettings(t *testing.T) {
 		b.UpdateCRC()
 		return b
 	}))
+}
+
+func TestCompactionSettings(t *testing.T) {
+	compacted := []string{"cleanup.policy=compact", "internal.segment.bytes=1000"}
+	kept := func(w *world) (n int) {
+		w.part("t", 0).Log().Scan(0, func(b record.Batch) error { n += int(b.Count()); return nil })
+		return n
+	}
+	same := func(w *world) bool {
+		for i := range 10 {
+			w.put("t", fmt.Sprintf("k=%d%s", i, strings.Repeat("x", 400)))
+		}
+		time.Sleep(2 * time.Minute)
+		w.put("t", "k=11"+strings.Repeat("x", 400))
+		time.Sleep(2 * time.Minute)
+		return kept(w) == 11
+	}
+	decides(t, setting{
+		topic: "min.cleanable.dirty.ratio=1", brokers: []string{"log.cleaner.min.cleanable.ratio=1"}, topics: compacted,
+	}, false, true, same)
+	decides(t, setting{
+		topic: "min.compaction.lag.ms=3600000", brokers: []string{"log.cleaner.min.compaction.lag.ms=3600000"}, topics: compacted,
+	}, false, true, same)
+	decides(t, setting{
+		topic: "max.compaction.lag.ms=60000", brokers: []string{"log.cleaner.max.compaction.lag.ms=60000"}, topics: compacted,
+		with: []string{"log.cleaner.min.cleanable.ratio=1"},
+	}, true, false, same)
+	decides(t, setting{
+		topic: "delete.retention.ms=60000", brokers: []string{"log.cleaner.delete.retention.ms=60000"}, topics: compacted,
+	}, true, false, func(w *world) bool {
+		w.put("t", "gone=x", "delete gone")
+		for range 3 {
+			w.put("t", "k="+strings.Repeat("x", 900), "k="+strings.Repeat("x", 900))
+			time.Sleep(2 * time.Minute)
+		}
+		deleted := false
+		w.part("t", 0).Log().Scan(0, func(b record.Batch) error {
+			for r, err := range b.Records(1000) {
+				deleted = deleted || err == nil && string(r.Key) == "gone"
+			}
+			return nil
+		})
+		return deleted
+	})
 }

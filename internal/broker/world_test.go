@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,9 +60,11 @@ func inWorld(t *testing.T, options []string, f func(w *world)) {
 func (w *world) start() {
 	w.t.Helper()
 	w.mu.listeners = map[string]*pipes{}
-	cfg, _, err := config.Load(config.Sources{
-		Flags: map[string]string{"http.listen": ""}, Options: append([]string{"log.dirs=/a", "connections.max.idle.ms=-1"}, w.options...), MemoryBytes: 1 << 30,
-	})
+	options := append([]string{"connections.max.idle.ms=-1"}, w.options...)
+	if !slices.ContainsFunc(w.options, func(o string) bool { return strings.HasPrefix(o, "log.dir") }) {
+		options = append(options, "log.dirs=/a")
+	}
+	cfg, _, err := config.Load(config.Sources{Flags: map[string]string{"http.listen": ""}, Options: options, MemoryBytes: 1 << 30})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -71,7 +74,16 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.client = w.dial()
+	w.client = nil
+}
+
+// main is the connection of who need only one.
+func (w *world) main() *client {
+	w.t.Helper()
+	if w.client == nil {
+		w.client = w.dial()
+	}
+	return w.client
 }
 
 func (w *world) stop() {
@@ -90,21 +102,40 @@ func (w *world) restart() {
 // op sees each operation on the disk.
 func (w *world) op(o vfs.Op) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.mu.ops = append(w.mu.ops, o)
-	if w.mu.hook != nil {
-		return w.mu.hook(o)
+	hook := w.mu.hook
+	w.mu.Unlock()
+	if hook != nil {
+		return hook(o)
 	}
 	return nil
 }
 
+// hinder makes operations on files of a pattern take time, and counts how many
+// there are at most at the same time.
+func (w *world) hinder(kind vfs.OpKind, pattern string, d time.Duration) (most *atomic.Int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var now atomic.Int64
+	most = new(atomic.Int64)
+	w.mu.hook = func(o vfs.Op) error {
+		if ok, _ := filepath.Match(pattern, o.Path); ok && o.Kind == kind {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(d)
+			now.Add(-1)
+		}
+		return nil
+	}
+	return most
+}
+
 // count is how often something was done since the last forget to files of a
-// pattern, their directory and name.
+// pattern.
 func (w *world) count(kind vfs.OpKind, pattern string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, o := range w.mu.ops {
-		if ok, _ := filepath.Match("*/"+pattern, strings.TrimPrefix(o.Path, "/")); ok && o.Kind == kind {
+		if ok, _ := filepath.Match(pattern, o.Path); ok && o.Kind == kind {
 			n++
 		}
 	}
@@ -187,10 +218,15 @@ type client struct {
 	next int32
 }
 
-func (w *world) dial() *client { return w.dialFrom("10.0.0.1", "127.0.0.1:9092") }
+const (
+	home  = "127.0.0.1:9092" // Where a node listens unless it is told to listen elsewhere.
+	local = "10.0.0.1"       // Whence clients come.
+)
+
+func (w *world) dial() *client { return w.dialFrom(local, home) }
 
 // dialFrom connects an address to a listener. If nobody takes the connection
-// the client is one whose connection is closed.
+// for a minute the client is one whose connection is closed.
 func (w *world) dialFrom(ip, listener string) *client {
 	w.t.Helper()
 	w.mu.Lock()
@@ -284,7 +320,7 @@ func (w *world) createMany(topic string, partitions int32, configs ...string) {
 	}
 	q := wire.NewCreateTopicsRequest()
 	q.Topics = []wire.CreateTopicsRequestCreatableTopic{t}
-	for _, t := range ask[*wire.CreateTopicsResponse](w.client, q).Topics {
+	for _, t := range ask[*wire.CreateTopicsResponse](w.main(), q).Topics {
 		if t.ErrorCode != 0 {
 			w.t.Fatalf("%s: %d %s", topic, t.ErrorCode, *t.ErrorMessage)
 		}
@@ -305,7 +341,7 @@ func (w *world) setFor(broker, setting string) {
 		ResourceType: 4, ResourceName: broker,
 		Configs: []wire.IncrementalAlterConfigsRequestAlterableConfig{{Name: name, Value: &value}},
 	}}
-	for _, r := range ask[*wire.IncrementalAlterConfigsResponse](w.client, q).Responses {
+	for _, r := range ask[*wire.IncrementalAlterConfigsResponse](w.main(), q).Responses {
 		if r.ErrorCode != 0 {
 			w.t.Fatalf("%s: %d %s", setting, r.ErrorCode, *r.ErrorMessage)
 		}
@@ -322,7 +358,8 @@ func (w *world) part(topic string, index int32) *partition.Partition {
 	return p
 }
 
-// records are a batch of this moment; a value of "key=…" has a key.
+// records are a batch of this moment; "key=value" has a key, and
+// "delete key" deletes one.
 func (w *world) records(o record.BuilderOptions, values ...string) record.Batch {
 	w.t.Helper()
 	return w.recordsAt(time.Now(), o, values...)
@@ -333,8 +370,10 @@ func (w *world) recordsAt(at time.Time, o record.BuilderOptions, values ...strin
 	b := record.NewBuilder(o)
 	for _, v := range values {
 		r := record.Record{Timestamp: at.UnixMilli(), Value: []byte(v)}
-		if k, v, ok := strings.Cut(v, "="); ok {
-			r.Key, r.Value = []byte(k), []byte(v)
+		if k, x, ok := strings.Cut(v, "="); ok {
+			r.Key, r.Value = []byte(k), []byte(x)
+		} else if k, ok := strings.CutPrefix(v, "delete "); ok {
+			r.Key, r.Value = []byte(k), nil
 		}
 		if err := b.Add(r); err != nil {
 			w.t.Fatal(err)
@@ -347,22 +386,24 @@ func (w *world) recordsAt(at time.Time, o record.BuilderOptions, values ...strin
 	return x
 }
 
-// produce appends a batch with acks=all and returns what the partition answers.
-func (w *world) produce(topic string, index int32, b record.Batch) wire.ProduceResponsePartitionProduceResponse {
+// produce appends a batch with acks=all to partition 0 and returns its answer.
+func (w *world) produce(topic string, b record.Batch) wire.ProduceResponsePartitionProduceResponse {
 	w.t.Helper()
+	return askAt[*wire.ProduceResponse](w.main(), produceTo(topic, b), 9).Responses[0].PartitionResponses[0]
+}
+
+func produceTo(topic string, b record.Batch) *wire.ProduceRequest {
 	q := wire.NewProduceRequest()
 	q.Acks, q.TimeoutMs = -1, 1000
-	q.TopicData = []wire.ProduceRequestTopicProduceData{{
-		Name: topic, PartitionData: []wire.ProduceRequestPartitionProduceData{{Index: index, Records: b}},
-	}}
-	return askAt[*wire.ProduceResponse](w.client, q, 9).Responses[0].PartitionResponses[0]
+	q.TopicData = []wire.ProduceRequestTopicProduceData{{Name: topic, PartitionData: []wire.ProduceRequestPartitionProduceData{{Records: b}}}}
+	return q
 }
 
 // put appends values, each in a batch of its own, to partition 0.
 func (w *world) put(topic string, values ...string) {
 	w.t.Helper()
 	for _, v := range values {
-		if y := w.produce(topic, 0, w.records(record.BuilderOptions{}, v)); y.ErrorCode != 0 {
+		if y := w.produce(topic, w.records(record.BuilderOptions{}, v)); y.ErrorCode != 0 {
 			w.t.Fatalf("produced to %s: error %d", topic, y.ErrorCode)
 		}
 	}
@@ -380,5 +421,5 @@ func (w *world) fetchAll(topics ...string) *wire.FetchResponse {
 		p.FetchOffset, p.PartitionMaxBytes = int64(w.part(t, 0).Log().Start()), 1<<30
 		q.Topics = append(q.Topics, wire.FetchRequestFetchTopic{Topic: t, Partitions: []wire.FetchRequestFetchPartition{p}})
 	}
-	return askAt[*wire.FetchResponse](w.client, q, 12)
+	return askAt[*wire.FetchResponse](w.main(), q, 12)
 }
