@@ -211,7 +211,9 @@ func TestMessageSettings(t *testing.T) {
 		return func(w *world) int16 { return w.produce("t", build(w)).ErrorCode }
 	}
 	large := func(c record.Codec) func(w *world) record.Batch {
-		return func(w *world) record.Batch { return w.records(record.BuilderOptions{Codec: c}, strings.Repeat("x", 5000)) }
+		return func(w *world) record.Batch {
+			return w.records(record.BuilderOptions{Codec: c}, strings.Repeat("x", 5000))
+		}
 	}
 	decides(t, setting{topic: "max.message.bytes=1000", brokers: []string{"message.max.bytes=1000"}}, 0, messageTooLarge, code(large(record.None)))
 	decides(t, setting{topic: "max.decompressed.message.bytes=1000", brokers: []string{"max.decompressed.message.bytes=1000"}},

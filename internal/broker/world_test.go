@@ -61,7 +61,7 @@ func (w *world) start() {
 	w.t.Helper()
 	w.mu.listeners = map[string]*pipes{}
 	options := append([]string{"connections.max.idle.ms=-1"}, w.options...)
-	if !slices.ContainsFunc(w.options, func(o string) bool { return strings.HasPrefix(o, "log.dir") }) {
+	if !slices.ContainsFunc(w.options, func(o string) bool { return strings.HasPrefix(o, "log.dirs=") || strings.HasPrefix(o, "log.dir=") }) {
 		options = append(options, "log.dirs=/a")
 	}
 	cfg, _, err := config.Load(config.Sources{Flags: map[string]string{"http.listen": ""}, Options: options, MemoryBytes: 1 << 30})

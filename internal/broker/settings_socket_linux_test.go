@@ -1,0 +1,113 @@
+package broker
+
+import (
+	"log/slog"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/vfs"
+)
+
+// spied is a listener that shows the node's end of its connections.
+type spied struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+func (s spied) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err == nil {
+		s.conns <- c
+	}
+	return c, err
+}
+
+// peek reads something of a socket.
+func peek(t *testing.T, c syscall.Conn, f func(fd int) (int, error)) (got int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { got, err = f(int(fd)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestSocketSettings looks at real sockets.
+func TestSocketSettings(t *testing.T) {
+	conns := make(chan net.Conn, 1)
+	started := func(spy bool, option string) (*Broker, *net.TCPListener) {
+		t.Helper()
+		cfg, _, err := config.Load(config.Sources{
+			Flags:   map[string]string{"http.listen": ""},
+			Options: []string{"log.dirs=/a", option}, MemoryBytes: 1 << 30,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var real net.Listener
+		b, err := Start(Options{
+			Config: cfg, FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler), Now: time.Now,
+			Listen: func(string, string) (net.Listener, error) {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if real = l; spy {
+					return spied{l, conns}, err
+				}
+				return l, err
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, real.(*net.TCPListener)
+	}
+	buffer := func(key string, option int) {
+		t.Helper()
+		b, l := started(true, key+"=30000")
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := <-conns
+		// The sizes are set after the connection was accepted, and doubled by Linux.
+		var got int
+		for range 1000 {
+			got = peek(t, ours.(*net.TCPConn), func(fd int) (int, error) { return unix.GetsockoptInt(fd, unix.SOL_SOCKET, option) })
+			if got == 60000 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if got != 60000 {
+			t.Errorf("%s=30000: %d", key, got)
+		}
+		c.Close()
+		if err := b.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	buffer("socket.send.buffer.bytes", unix.SO_SNDBUF)
+	buffer("socket.receive.buffer.bytes", unix.SO_RCVBUF)
+	b, l := started(false, "socket.listen.backlog.size=7")
+	got := peek(t, l, func(fd int) (int, error) {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return 0, err
+		}
+		return int(info.Sacked), nil // Of a socket that listens, the longest queue.
+	})
+	if got != 7 {
+		t.Errorf("socket.listen.backlog.size=7: %d", got)
+	}
+	if err := b.Stop(); err != nil {
+		t.Error(err)
+	}
+}
