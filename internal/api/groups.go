@@ -2,6 +2,7 @@ package api
 
 import (
 	"net"
+	"slices"
 
 	"github.com/barnabas-log/barnabas/internal/coordinator/group"
 	"github.com/barnabas-log/barnabas/wire"
@@ -243,6 +244,7 @@ func (s *session) consumerGroupDescribe(c *call, q *wire.ConsumerGroupDescribeRe
 }
 
 func (s *session) deleteGroups(c *call, q *wire.DeleteGroupsRequest) {
+	q.GroupsNames = unique(q.GroupsNames)
 	parts, r := s.byShard(len(q.GroupsNames), func(i int) string { return q.GroupsNames[i] }), wire.NewDeleteGroupsResponse()
 	for i := range q.GroupsNames {
 		x := wire.Extend(&r.Results)
@@ -262,6 +264,15 @@ func (s *session) deleteGroups(c *call, q *wire.DeleteGroupsRequest) {
 			}
 		}
 	}, func() wire.Response { return r })
+}
+
+// unique drops what was named before.
+func unique(names []string) []string {
+	var seen places[string]
+	return slices.DeleteFunc(names, func(name string) bool {
+		_, isNew := seen.at(name)
+		return !isNew
+	})
 }
 
 // listGroups asks all shards. One that is loading makes the answer an error,

@@ -26,6 +26,7 @@
 //	moved TOPIC PARTITION DIR          waits until a partition has moved to a data directory
 //	offline TOPIC PARTITION            waits until a partition has no leader
 //	transaction NAME TOPIC PARTITION … begins a transaction; $NAME and ${NAME.epoch} are its producer
+//	coordinator group|transaction KEY  waits until a coordinator is there; of a transaction, begins with its producer
 //	stable TOPIC PARTITION OFFSET      waits for the last stable offset
 //	save NAME = PATH                   keeps a field of the last answer, as in ProducerID or Topics.0.TopicID
 //	raw WHAT                           sends bytes on a connection of their own, says no more, and waits for the outcome

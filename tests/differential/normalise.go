@@ -47,6 +47,9 @@ func (n *names) topic(id model.UUID) string { return n.id("topic", id.String()) 
 // aDay is how near to now a time lies to be one of this run; the fixed times of scripts are years ago.
 const aDay = 24 * 60 * 60 * 1000
 
+// anyUUID is a UUID as Java writes it.
+var anyUUID = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
 func isNow(ms int64) bool {
 	now := time.Now().UnixMilli()
 	return ms > now-aDay && ms < now+aDay
@@ -137,7 +140,13 @@ func unordered(message, field string) bool {
 		return true
 	}
 	switch message + field {
-	case "MetadataResponseTopics", "DeleteTopicsResponseResponses", "ProduceResponseResponses", "ProduceResponseTopicProduceResponsePartitionResponses",
+	case "DescribeGroupsResponseGroups", "ConsumerGroupDescribeResponseGroups", "DeleteGroupsResponseResults", "OffsetDeleteResponseTopics",
+		"TxnOffsetCommitResponseTopics", "DescribeTransactionsResponseTopicDataPartitions",
+		"AddPartitionsToTxnResponseAddPartitionsToTxnTopicResultResultsByPartition",
+		"WriteTxnMarkersResponseWritableTxnMarkerTopicResultPartitions", "WriteTxnMarkersResponseWritableTxnMarkerResultTopics",
+		"ListGroupsResponseGroups", "ListTransactionsResponseTransactionStates", "OffsetFetchResponseTopics",
+		"OffsetFetchResponseGroupTopics", "DescribeTransactionsResponseTransactionStateTopics",
+		"MetadataResponseTopics", "DeleteTopicsResponseResponses", "ProduceResponseResponses", "ProduceResponseTopicProduceResponsePartitionResponses",
 		"ListOffsetsResponseTopics", "ListOffsetsResponseListOffsetsTopicResponsePartitions",
 		"DescribeLogDirsResponseResults", "DescribeLogDirsResponseDescribeLogDirsResultTopics", "DescribeLogDirsResponseDescribeLogDirsTopicPartitions",
 		"AlterReplicaLogDirsResponseResults", "AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResultPartitions",
@@ -159,10 +168,13 @@ func sortByName(list []any) {
 // sortKey is what an element of an unordered list is called: a directory by its path, a config or topic by name or id, a
 // partition by its number.
 func sortKey(element any) string {
-	m := element.(map[string]any)
+	m, ok := element.(map[string]any)
+	if !ok {
+		return fmt.Sprint(element)
+	}
 	index, _ := m["Index"].(float64) // absent is zero
 	partition, _ := m["PartitionIndex"].(float64)
-	return fmt.Sprintf("%v %v %v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["TopicName"], m["Name"], m["TopicID"],
+	return fmt.Sprintf("%v %v %v %v %v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["GroupID"], m["TransactionalID"], m["TopicName"], m["Name"], m["TopicID"],
 		m["Topic"], m["ResourceType"], m["ResourceName"], m["Entity"], m["Key"], index, partition)
 }
 
@@ -204,7 +216,7 @@ func (n *names) number(name string, v int64) any {
 		if p, ok := n.ports[int(v)]; ok {
 			return p
 		}
-	case "LogAppendTimeMs", "Timestamp", "BaseTimestamp", "MaxTimestamp", "LastTimestamp":
+	case "LogAppendTimeMs", "TransactionStartTimeMs", "Timestamp", "BaseTimestamp", "MaxTimestamp", "LastTimestamp":
 		if isNow(v) {
 			return "<now>"
 		}
@@ -222,6 +234,11 @@ func (n *names) text(name, s string) any {
 	switch name {
 	case "ClusterID":
 		return n.id("cluster", s)
+	case "MemberID", "Leader": // given out by the broker, behind the client's id or instance id
+		if len(s) == 22 {
+			return n.id("member", s)
+		}
+		return anyUUID.ReplaceAllStringFunc(s, func(id string) string { return n.id("member", id) })
 	case "LogDir":
 		return strings.ReplaceAll(s, n.dir, "<dir>")
 	case "Documentation": // what a key is for is told in everyone's own words; whether it is told at all is compared

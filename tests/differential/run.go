@@ -84,6 +84,8 @@ func (r *runner) step(s *step) error {
 		return r.raw(s)
 	case "transaction":
 		return r.transaction(s)
+	case "coordinator":
+		return r.coordinator(s)
 	case "stable":
 		return r.stable(s)
 	case "wait":

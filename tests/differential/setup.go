@@ -83,6 +83,36 @@ func (r *runner) transaction(s *step) error {
 	return nil
 }
 
+// coordinator waits until the coordinator of a group, or of a transaction, is there and has loaded.
+func (r *runner) coordinator(s *step) error {
+	if len(s.args) != 2 || s.args[0] != "group" && s.args[0] != "transaction" {
+		return errors.New("coordinator wants group or transaction, and a KEY")
+	}
+	if s.args[0] == "transaction" {
+		_, _, err := r.initProducer(&s.args[1])
+		return err
+	}
+	code := wire.CoordinatorNotAvailable
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		find := wire.NewFindCoordinatorRequest()
+		find.CoordinatorKeys = s.args[1:]
+		if _, err := ask[*wire.FindCoordinatorResponse](r, find); err != nil {
+			return err
+		}
+		describe := wire.NewDescribeGroupsRequest()
+		describe.Groups = s.args[1:]
+		resp, err := ask[*wire.DescribeGroupsResponse](r, describe)
+		if err != nil {
+			return err
+		}
+		code = wire.ErrorCode(resp.Groups[0].ErrorCode)
+		if code == wire.None || code == wire.GroupIDNotFound {
+			return nil
+		}
+	}
+	return fmt.Errorf("no coordinator: %w", code)
+}
+
 // stable waits until the last stable offset of a partition is as said: markers are written behind the answer's back.
 func (r *runner) stable(s *step) error {
 	if len(s.args) != 3 {
