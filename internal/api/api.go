@@ -242,6 +242,7 @@ func operations() []operation {
 		op(wire.DescribeQuorumKey, answer((*session).describeQuorum)),
 		op(wire.UpdateFeaturesKey, answer((*session).updateFeatures)),
 		op(wire.UnregisterBrokerKey, answer((*session).unregisterBroker)),
+		op(wire.DescribeUserScramCredentialsKey, answer((*session).describeScram)),
 	}
 }
 
