@@ -23,6 +23,7 @@ func TestJava(t *testing.T) {
 	j := compileJava(t)
 	n := node.Start(t)
 	t.Run("admin", func(t *testing.T) { j.run(t, "admin", n.Addr) })
+	t.Run("administrators", func(t *testing.T) { j.runClass(t, "Admin", n.Addr) })
 	t.Run("produce", func(t *testing.T) {
 		var topics []string
 		for _, codec := range codecs {
@@ -115,7 +116,7 @@ func sections(out string) map[string][]string {
 	return cut
 }
 
-// javaClient is the compiled java/Client.java and its class path.
+// javaClient is the compiled programs of java/ and their class path.
 type javaClient struct{ classPath string }
 
 func compileJava(t *testing.T) javaClient {
@@ -123,7 +124,7 @@ func compileJava(t *testing.T) javaClient {
 	javac := node.Tool(t, "javac")
 	jars := jars(t, kafka.Clients)
 	dir := t.TempDir()
-	run(t, "", javac, "-cp", filepath.Join(jars, "*"), "-d", dir, "java/Client.java")
+	run(t, "", javac, "-cp", filepath.Join(jars, "*"), "-d", dir, "java/Client.java", "java/Admin.java")
 	return javaClient{dir + string(os.PathListSeparator) + filepath.Join(jars, "*")}
 }
 
@@ -147,7 +148,12 @@ func (j javaClient) command(t *testing.T, ctx context.Context, args ...string) *
 
 func (j javaClient) run(t *testing.T, args ...string) string {
 	t.Helper()
-	return run(t, "", node.Tool(t, "java"), slices.Concat(jvm, []string{"-cp", j.classPath, "Client"}, args)...)
+	return j.runClass(t, "Client", args...)
+}
+
+func (j javaClient) runClass(t *testing.T, class string, args ...string) string {
+	t.Helper()
+	return run(t, "", node.Tool(t, "java"), slices.Concat(jvm, []string{"-cp", j.classPath, class}, args)...)
 }
 
 // jvm makes a Java machine start fast and stay small.
