@@ -63,7 +63,7 @@ func (w *world) write(ctx context.Context, writer int) {
 			if err != nil || r.IntN(20) == 0 {
 				break
 			}
-			time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
+			time.Sleep(time.Duration(r.IntN(60)) * time.Millisecond)
 		}
 		c.Close()
 	}
@@ -150,7 +150,7 @@ func (w *world) newCopier(id, name string, r *rand.Rand) (*copier, error) {
 func (c *copier) live(ctx context.Context) (zombie func()) {
 	for c.w.copying.Load() && ctx.Err() == nil {
 		polled, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-		fetches := c.session.PollRecords(polled, 1+c.r.IntN(60))
+		fetches := c.session.PollRecords(polled, 1+c.r.IntN(300))
 		cancel()
 		records := fetches.Records()
 		if len(records) == 0 {
