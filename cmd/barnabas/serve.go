@@ -21,7 +21,7 @@ import (
 // serveFlags are the flags of serve, as given.
 type serveFlags struct {
 	dataDir, listen, advertise, file, http, nodeID, logLevel, logFormat string
-	pprof                                                               bool
+	pprof, dev                                                          bool
 	options                                                             []string
 }
 
@@ -36,7 +36,8 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
 		Example: `  barnabas serve
   barnabas serve --data-dir /var/lib/barnabas --listen 0.0.0.0:9092 --advertise broker.example.com:9092
   barnabas serve --config /etc/kafka/server.properties
-  barnabas serve -o num.partitions=3 -o durability=os`,
+  barnabas serve -o num.partitions=3 -o durability=os
+  barnabas serve --dev --data-dir "$(mktemp -d)" --listen 127.0.0.1:0`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, &f) },
 	}
@@ -47,6 +48,7 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
 	flags.StringVar(&f.nodeID, "node-id", "", "number of this node (node.id; default 1)")
 	flags.StringVar(&f.file, "config", "", "file with settings: Kafka's server.properties, or YAML")
 	flags.StringVar(&f.http, "http", "", "HOST:PORT for /metrics, /live and /ready, or 'off' (http.listen; default 127.0.0.1:9644)")
+	flags.BoolVar(&f.dev, "dev", false, "settings that make tests quick: groups do not wait for more members, coordinators have one partition")
 	flags.StringArrayVarP(&f.options, "option", "o", nil, "a setting, key=value; may be repeated")
 	flags.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ beside the metrics (http.pprof)")
 	flags.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error, and after commas room=level (log.level; default info)")
@@ -54,11 +56,22 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
 	return cmd
 }
 
+// allOptions are those of --dev, and then those that were given, which win.
+func (f *serveFlags) allOptions() []string {
+	if !f.dev {
+		return f.options
+	}
+	return append([]string{
+		"group.initial.rebalance.delay.ms=0", "group.consumer.assignment.interval.ms=0", "offsets.topic.num.partitions=1",
+		"transaction.state.log.num.partitions=1", "log.segment.delete.delay.ms=0",
+	}, f.options...)
+}
+
 // sources says where the configuration comes from.
 func (f *serveFlags) sources() config.Sources {
 	s := config.Sources{
 		Flags: map[string]string{}, Listen: f.listen, Advertise: f.advertise,
-		Options: f.options, Environ: os.Environ(), File: f.file,
+		Options: f.allOptions(), Environ: os.Environ(), File: f.file,
 	}
 	if f.dataDir != "" {
 		s.Flags["log.dirs"] = f.dataDir
