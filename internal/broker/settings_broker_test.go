@@ -172,3 +172,12 @@ func TestIdentitySettings(t *testing.T) {
 		return ""
 	})
 }
+
+func TestLogLevelSetting(t *testing.T) {
+	decidesBroker(t, "log.level=error", true, false, func(w *world) bool {
+		w.stop()
+		chatty := strings.Contains(w.log.String(), "level=INFO")
+		w.start()
+		return chatty
+	})
+}

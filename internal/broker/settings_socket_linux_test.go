@@ -3,6 +3,7 @@ package broker
 import (
 	"log/slog"
 	"net"
+	"net/http"
 	"syscall"
 	"testing"
 	"time"
@@ -110,4 +111,42 @@ func TestSocketSettings(t *testing.T) {
 	if err := b.Stop(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPagesListen: the pages for those who operate the node are where http.listen
+// says, or nowhere.
+func TestPagesListen(t *testing.T) {
+	f := func(at string, want bool) {
+		t.Helper()
+		cfg, _, err := config.Load(config.Sources{
+			Flags: map[string]string{"http.listen": at}, Options: []string{"log.dirs=/a"}, MemoryBytes: 1 << 30,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := Start(Options{
+			Config: cfg, FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler), Now: time.Now,
+			Listen: func(string, string) (net.Listener, error) { return quiet{make(chan struct{})}, nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.httpAddr != nil != want {
+			t.Errorf("%q: pages at %v", at, b.httpAddr)
+		}
+		if want {
+			r, err := http.Get("http://" + b.httpAddr.String() + "/live")
+			if err != nil || r.StatusCode != http.StatusOK {
+				t.Error(r, err)
+			} else {
+				r.Body.Close()
+			}
+			http.DefaultClient.CloseIdleConnections()
+		}
+		if err := b.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	f("127.0.0.1:0", true)
+	f("", false)
 }

@@ -187,14 +187,15 @@ func TestCompressionSettings(t *testing.T) {
 	}
 	codec := func(w *world) record.Codec { return stored(w).Codec() }
 	decides(t, setting{topic: "compression.type=zstd", brokers: []string{"compression.type=zstd"}}, record.None, record.Zstd, codec)
-	for _, c := range []struct{ codec, level string }{{"gzip", "1"}, {"lz4", "12"}, {"zstd", "19"}} {
+	for codec, level := range map[string]string{
+		"gzip": "compression.gzip.level=1", "lz4": "compression.lz4.level=12", "zstd": "compression.zstd.level=19",
+	} {
 		var usual int
 		inWorld(t, nil, func(w *world) {
-			w.create("t", "compression.type="+c.codec)
+			w.create("t", "compression.type="+codec)
 			usual = len(stored(w))
 		})
-		level := "compression." + c.codec + ".level=" + c.level
-		decides(t, setting{topic: level, brokers: []string{level}, topics: []string{"compression.type=" + c.codec}}, true, false,
+		decides(t, setting{topic: level, brokers: []string{level}, topics: []string{"compression.type=" + codec}}, true, false,
 			func(w *world) bool { return len(stored(w)) == usual })
 	}
 }

@@ -86,6 +86,7 @@ type Key struct {
 	Synonyms   []Synonym // of a topic or group key: the broker keys that give its default, the strongest first
 	Status     Status
 	Doc        string // one sentence
+	Test       string // of a key that works: the test that fails when the setting is ignored, as package.TestName
 
 	check check
 }
@@ -193,8 +194,10 @@ var (
 
 func newTable(rows []row) *table {
 	t := &table{keys: make([]Key, len(rows)), byName: make(map[string]int, len(rows))}
+	tests := testOf()
 	for i, r := range rows {
 		t.keys[i] = r.key()
+		t.keys[i].Test = tests[r.name]
 		t.byName[r.name] = i
 	}
 	return t

@@ -682,7 +682,7 @@ func TestCleanerMemory(t *testing.T) {
 	small := plain
 	small.BufferBytes = 4 << 10
 	if _, n := pass(small); n < 4*large {
-		t.Errorf("%d reads with small buffers, %d with large ones", n, large)
+		t.Errorf("log.cleaner.io.buffer.size: %d reads with small buffers, %d with large ones", n, large)
 	}
 	f := func(name string, change func(*config.Cleaner)) {
 		t.Helper()
