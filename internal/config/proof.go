@@ -39,7 +39,7 @@ func proofs() map[string]string {
 		"broker.TestProfiles":            "http.pprof",
 		"broker.TestMetrics":             "metrics.partitions",
 		"broker.TestLogLevelSetting":     "log.level",
-		"cmd/barnabas.TestLogFormat":     "log.format",
+		"cmd/barnabas.TestFormatOfLog":   "log.format",
 
 		"broker.TestDirectorySettings":        "log.dir log.dirs metadata.log.dir cordoned.log.dirs",
 		"broker.TestMoveSettings":             "num.replica.alter.log.dirs.threads replica.alter.log.dirs.io.max.bytes.per.second",

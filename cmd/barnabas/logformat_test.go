@@ -9,7 +9,7 @@ import (
 	"github.com/barnabas-log/barnabas/internal/config"
 )
 
-func TestLogFormat(t *testing.T) {
+func TestFormatOfLog(t *testing.T) {
 	f := func(want string, options ...string) {
 		t.Helper()
 		cfg, _, err := config.Load(config.Sources{Options: options})
