@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/barnabas-log/barnabas/internal/api"
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/wire"
 )
 
 // said tells which of the levels a room says now.
@@ -99,4 +101,48 @@ func TestUnknownLoggers(t *testing.T) {
 	if _, err := newLogging(slog.DiscardHandler, "info,kitchen=debug"); err == nil || !strings.HasPrefix(err.Error(), "log.level: ") {
 		t.Error(err)
 	}
+}
+
+// Levels are changed and described as Kafka's tools do it (KIP-412).
+func TestLoggersOverTheWire(t *testing.T) {
+	inWorld(t, []string{"log.level=warn,quorum=error"}, func(w *world) {
+		described := func(name string) (level string) {
+			t.Helper()
+			q := wire.NewDescribeConfigsRequest()
+			q.Resources = []wire.DescribeConfigsRequestDescribeConfigsResource{{ResourceType: int8(metadata.ResourceBrokerLogger), ResourceName: "1"}}
+			for _, c := range ask[*wire.DescribeConfigsResponse](w.main(), q).Results[0].Configs {
+				if c.Name == name {
+					level = *c.Value
+				}
+			}
+			return level
+		}
+		alter := func(name string, op int8, level string) {
+			t.Helper()
+			q := wire.NewIncrementalAlterConfigsRequest()
+			q.Resources = []wire.IncrementalAlterConfigsRequestAlterConfigsResource{{
+				ResourceType: int8(metadata.ResourceBrokerLogger), ResourceName: "1",
+				Configs: []wire.IncrementalAlterConfigsRequestAlterableConfig{{Name: name, ConfigOperation: op, Value: &level}},
+			}}
+			if r := ask[*wire.IncrementalAlterConfigsResponse](w.main(), q).Responses[0]; r.ErrorCode != 0 {
+				t.Fatalf("%s=%s: %d %s", name, level, r.ErrorCode, *r.ErrorMessage)
+			}
+		}
+		f := func(name, want string) {
+			t.Helper()
+			if got := described(name); got != want {
+				t.Errorf("%s is %s, want %s", name, got, want)
+			}
+		}
+		f("root", "WARN")
+		f("quorum", "ERROR")
+		f("replicas", "WARN")
+		alter("replicas", 0, "TRACE")
+		f("replicas", "TRACE")
+		if !w.b.log("replicas").Enabled(t.Context(), slog.LevelInfo) || w.b.log("api").Enabled(t.Context(), slog.LevelInfo) {
+			t.Error("the level is told and not kept")
+		}
+		alter("replicas", 1, "")
+		f("replicas", "WARN")
+	})
 }
