@@ -21,11 +21,12 @@ import (
 // ClassPath is one of the sets of jars that pom.xml describes.
 type ClassPath string
 
-// The broker 4.4.0, the command line tools 4.3.1, and the client classes 4.4.0.
+// The broker 4.4.0, the command line tools 4.3.1, the client classes 4.4.0, and Streams and Connect 4.3.1.
 const (
 	Server  ClassPath = "server"
 	Tools   ClassPath = "tools"
 	Clients ClassPath = "clients"
+	Apps    ClassPath = "apps"
 )
 
 // ErrMissing says that this machine lacks Java or Maven: who asked is to say so and skip, or fail in CI.
