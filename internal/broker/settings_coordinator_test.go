@@ -128,8 +128,41 @@ func (w *world) setGroup(key, value string) int16 {
 	return ask[*wire.IncrementalAlterConfigsResponse](w.main(), q).Responses[0].ErrorCode
 }
 
+// Two members.
+const one, two = "AAAAAAAAAAAAAAAAAAAAAQ", "AAAAAAAAAAAAAAAAAAAAAg"
+
+func (w *world) describeGroup() wire.ConsumerGroupDescribeResponseDescribedGroup {
+	w.t.Helper()
+	q := wire.NewConsumerGroupDescribeRequest()
+	q.GroupIDs = []string{"g"}
+	return ask[*wire.ConsumerGroupDescribeResponse](w.main(), q).Groups[0]
+}
+
+// membersAfter is how many members a group has when its only one was silent
+// for a while.
+func membersAfter(d time.Duration) func(w *world) int {
+	return func(w *world) int {
+		w.beat(heartbeat(one))
+		time.Sleep(d)
+		return len(w.describeGroup().Members)
+	}
+}
+
+// assignedSoon reports whether a second member gets its share a few seconds
+// after the first one had all.
+func assignedSoon(w *world) bool {
+	w.create("t")
+	w.beat(heartbeat(one))
+	w.beat(heartbeat(two))
+	time.Sleep(5 * time.Second)
+	again := heartbeat(two)
+	again.MemberEpoch = 2
+	w.beat(again)
+	g := w.describeGroup()
+	return g.GroupEpoch == g.AssignmentEpoch
+}
+
 func TestConsumerGroupSettings(t *testing.T) {
-	const one, two = "AAAAAAAAAAAAAAAAAAAAAQ", "AAAAAAAAAAAAAAAAAAAAAg"
 	decidesBroker(t, "group.coordinator.rebalance.protocols=classic", 0, int16(wire.UnsupportedVersion), func(w *world) int16 {
 		return w.beat(heartbeat(one)).ErrorCode
 	})
@@ -140,16 +173,7 @@ func TestConsumerGroupSettings(t *testing.T) {
 	decidesBroker(t, "group.consumer.heartbeat.interval.ms=7000", 5000, 7000, func(w *world) int32 {
 		return w.beat(heartbeat(one)).HeartbeatIntervalMs
 	})
-	members := func(w *world) int {
-		q := wire.NewConsumerGroupDescribeRequest()
-		q.GroupIDs = []string{"g"}
-		return len(ask[*wire.ConsumerGroupDescribeResponse](w.main(), q).Groups[0].Members)
-	}
-	decidesBroker(t, "group.consumer.session.timeout.ms=50000", 0, 1, func(w *world) int {
-		w.beat(heartbeat(one))
-		time.Sleep(47 * time.Second)
-		return members(w)
-	})
+	decidesBroker(t, "group.consumer.session.timeout.ms=50000", 0, 1, membersAfter(47*time.Second))
 	decidesBroker(t, "group.consumer.assignors=range", 0, int16(wire.UnsupportedAssignor), func(w *world) int16 {
 		q := heartbeat(one)
 		uniform := "uniform"
@@ -161,19 +185,7 @@ func TestConsumerGroupSettings(t *testing.T) {
 		w.join(30 * time.Second)
 		return w.beat(heartbeat(one)).ErrorCode
 	})
-	decidesBroker(t, "group.consumer.assignment.interval.ms=15000", true, false, func(w *world) bool {
-		w.create("t")
-		w.beat(heartbeat(one))
-		w.beat(heartbeat(two))
-		time.Sleep(5 * time.Second)
-		again := heartbeat(two)
-		again.MemberEpoch = 2
-		w.beat(again)
-		q := wire.NewConsumerGroupDescribeRequest()
-		q.GroupIDs = []string{"g"}
-		g := ask[*wire.ConsumerGroupDescribeResponse](w.main(), q).Groups[0]
-		return g.GroupEpoch == g.AssignmentEpoch
-	})
+	decidesBroker(t, "group.consumer.assignment.interval.ms=15000", true, false, assignedSoon)
 	decidesBroker(t, "group.consumer.regex.refresh.interval.ms=20000", false, true, func(w *world) bool {
 		w.create("t")
 		q := heartbeat(one)
@@ -203,6 +215,35 @@ func TestConsumerGroupSettings(t *testing.T) {
 	decidesBroker(t, "group.consumer.max.session.timeout.ms=90000", bad, 0, bound("consumer.session.timeout.ms", "80000"))
 	decidesBroker(t, "group.consumer.min.heartbeat.interval.ms=3000", bad, 0, bound("consumer.heartbeat.interval.ms", "4000"))
 	decidesBroker(t, "group.consumer.max.heartbeat.interval.ms=30000", bad, 0, bound("consumer.heartbeat.interval.ms", "20000"))
+}
+
+// TestGroupsOwnSettings: what is set for a group counts for it, and before what
+// is set for brokers.
+func TestGroupsOwnSettings(t *testing.T) {
+	own := func(w *world, key, value string) {
+		w.t.Helper()
+		if code := w.setGroup(key, value); code != 0 {
+			w.t.Fatalf("%s=%s: error %d", key, value, code)
+		}
+	}
+	inWorld(t, []string{"group.consumer.heartbeat.interval.ms=6000"}, func(w *world) {
+		own(w, "consumer.heartbeat.interval.ms", "7000")
+		if got := w.beat(heartbeat(one)).HeartbeatIntervalMs; got != 7000 {
+			t.Errorf("heartbeats each %d ms", got)
+		}
+	})
+	inWorld(t, nil, func(w *world) {
+		own(w, "consumer.session.timeout.ms", "50000")
+		if n := membersAfter(47 * time.Second)(w); n != 1 {
+			t.Errorf("%d members", n)
+		}
+	})
+	inWorld(t, nil, func(w *world) {
+		own(w, "consumer.assignment.interval.ms", "15000")
+		if assignedSoon(w) {
+			t.Error("assigned too soon")
+		}
+	})
 }
 
 // begin makes transactional id x a producer.

@@ -12,15 +12,15 @@ import (
 func clientMetricsRows() []row {
 	return []row{
 		{
-			"metrics", List, "", distinct(), 0, later,
+			"metrics", List, "", distinct(), 0, works,
 			"Beginnings of the names of the metrics that clients push; * is all, and nothing none.",
 		},
 		{
-			"interval.ms", Int, "300000", nil, 0, later,
+			"interval.ms", Int, "300000", nil, 0, works,
 			"Time between two pushes of a client.",
 		},
 		{
-			"match", List, "", distinct(), 0, later,
+			"match", List, "", distinct(), 0, works,
 			"Whom the subscription is for, as key=regular expression of client_id, client_instance_id, client_software_name and the like; nothing is everybody.",
 		},
 	}

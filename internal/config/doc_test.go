@@ -51,32 +51,65 @@ listeners; listeners and advertised.listeners, wherever they are set, win over t
 and log.dir, the units of log.retention and log.roll), the strongest place that sets one of them hides all of them in the weaker places.
 
 **Status**: *works*; *partial*: some values or effects are missing; *later*: accepted, shown, without effect so far; *not applicable*: it
-belongs to the JVM or to a part of Kafka that is solved otherwise here. Keys marked † are ours and unknown to Kafka.
+belongs to the JVM or to a part of Kafka that is solved otherwise here. Keys marked † are ours and unknown to Kafka. **Test** is the test that
+fails when the setting is ignored, below internal or the root of the repository.
+`
+
+const brokerIntro = `*Changeable* is Kafka's update mode. Of *cluster-wide* keys, ` + "`IncrementalAlterConfigs`" + ` may change the value of all brokers (the broker
+resource with an empty name) and of a single one, of *per-broker* keys only that of a single one; *read-only* keys are those of the file. What is
+set while the broker runs counts before flags, environment and file, that of the one broker before that of all; it takes effect at once, unless
+the key says otherwise, and survives a restart.
+`
+
+const laterIntro = `They wait for what they are about: further nodes (replicas and what brokers ask each other), tiered storage (remote keys), TLS and
+SASL (ssl, sasl and delegation keys), share groups and streams groups.
+
 `
 
 func configurationPage() string {
 	var b strings.Builder
 	b.WriteString(pageHead)
 	b.WriteString("\n## Topics\n\nA topic that does not set a key takes it from the broker keys in the last column, the first that has a value.\n\n")
-	b.WriteString("| Key | Type | Default | Status | What it does | From the broker |\n|---|---|---|---|---|---|\n")
-	for _, k := range byName(TopicKeys()) {
+	resourceTable(&b, TopicKeys())
+	b.WriteString("\n## Broker\n\n" + brokerIntro)
+	for _, status := range []Status{Works, Partial, Later, NotApplicable} {
+		fmt.Fprintf(&b, "\n### %s\n\n", strings.ToUpper(status.String()[:1])+status.String()[1:])
+		if status == Later {
+			b.WriteString(laterIntro)
+		}
+		b.WriteString("| Key | Type | Default | Changeable | What it does | Test |\n|---|---|---|---|---|---|\n")
+		for _, k := range byName(BrokerKeys()) {
+			if k.Status == status {
+				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", mark(k), strings.ToLower(k.Type.String()), defaultText(k), k.Update, k.Doc, testText(k))
+			}
+		}
+	}
+	b.WriteString("\n## Groups\n\nA group that does not set a key takes it from the broker key in the last column.\n\n")
+	resourceTable(&b, GroupKeys())
+	b.WriteString("\n## Client metrics\n\nWhat clients are asked to send of their own metrics (KIP-714), by subscription.\n\n")
+	resourceTable(&b, ClientMetricsKeys())
+	return b.String()
+}
+
+// resourceTable lists keys of topics and the like, whatever their status.
+func resourceTable(b *strings.Builder, keys []Key) {
+	b.WriteString("| Key | Type | Default | Status | What it does | Test | From the broker |\n|---|---|---|---|---|---|---|\n")
+	for _, k := range byName(keys) {
 		var from []string
 		for _, s := range k.Synonyms {
 			from = append(from, s.Name)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", mark(k), strings.ToLower(k.Type.String()), defaultText(k), k.Status, k.Doc, strings.Join(from, ", "))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n",
+			mark(k), strings.ToLower(k.Type.String()), defaultText(k), k.Status, k.Doc, testText(k), strings.Join(from, ", "))
 	}
-	b.WriteString("\n## Broker\n")
-	for _, status := range []Status{Works, Partial, Later, NotApplicable} {
-		fmt.Fprintf(&b, "\n### %s\n\n| Key | Type | Default | Changeable | What it does |\n|---|---|---|---|---|\n", strings.ToUpper(status.String()[:1])+status.String()[1:])
-		for _, k := range byName(BrokerKeys()) {
-			if k.Status == status {
-				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", mark(k), strings.ToLower(k.Type.String()), defaultText(k), k.Update, k.Doc)
-			}
-		}
+}
+
+// testText names the test of keys that work.
+func testText(k Key) string {
+	if k.Status == Works || k.Status == Partial {
+		return k.Test
 	}
-	b.WriteString("\n*Changeable* is Kafka's update mode; so far every key is read at start only.\n")
-	return b.String()
+	return ""
 }
 
 func byName(keys []Key) []Key {

@@ -12,15 +12,15 @@ import (
 func groupRows() []row {
 	return []row{
 		{
-			"consumer.session.timeout.ms", Int, "45000", atLeast(1), 0, later,
+			"consumer.session.timeout.ms", Int, "45000", atLeast(1), 0, works,
 			"Silence after which a member of a consumer group is dropped.",
 		},
 		{
-			"consumer.heartbeat.interval.ms", Int, "5000", atLeast(1), 0, later,
+			"consumer.heartbeat.interval.ms", Int, "5000", atLeast(1), 0, works,
 			"Time between heartbeats told to members of a consumer group.",
 		},
 		{
-			"consumer.assignment.interval.ms", Int, "1000", atLeast(0), 0, later,
+			"consumer.assignment.interval.ms", Int, "1000", atLeast(0), 0, works,
 			"Shortest time between two assignments of a consumer group.",
 		},
 		{

@@ -33,6 +33,7 @@ func proofs() map[string]string {
 			"max.connection.creation.rate quota.window.num quota.window.size.seconds",
 		"broker.TestQuotaWindowSettings": "controller.quota.window.num controller.quota.window.size.seconds",
 		"broker.TestTelemetrySettings":   "telemetry.max.bytes",
+		"broker.TestSubscriptions":       "interval.ms metrics match",
 		"broker.TestListenerSettings":    "listeners advertised.listeners listener.security.protocol.map",
 		"broker.TestSocketSettings":      "socket.send.buffer.bytes socket.receive.buffer.bytes socket.listen.backlog.size",
 		"broker.TestPagesListen":         "http.listen",
@@ -57,6 +58,7 @@ func proofs() map[string]string {
 			"group.consumer.heartbeat.interval.ms group.consumer.min.heartbeat.interval.ms group.consumer.max.heartbeat.interval.ms " +
 			"group.consumer.session.timeout.ms group.consumer.min.session.timeout.ms group.consumer.max.session.timeout.ms " +
 			"group.consumer.migration.policy group.consumer.assignment.interval.ms group.consumer.regex.refresh.interval.ms",
+		"broker.TestGroupsOwnSettings": "consumer.session.timeout.ms consumer.heartbeat.interval.ms consumer.assignment.interval.ms",
 		"broker.TestTransactionSettings": "transaction.max.timeout.ms transactional.id.expiration.ms transaction.partition.verification.enable " +
 			"transaction.abort.timed.out.transaction.cleanup.interval.ms transaction.remove.expired.transaction.cleanup.interval.ms",
 	}

@@ -78,7 +78,7 @@ func topicRows() []row {
 			"Age at which a segment is closed even when it is not full."},
 		{"segment.index.bytes", Int, "10485760", atLeast(4), 0, works,
 			"Size at which an index is full, which also closes its segment."},
-		{"internal.segment.bytes", Int, null, nil, internal, partial,
+		{"internal.segment.bytes", Int, null, nil, internal, works,
 			"Segment size below the public minimum; for Kafka's own tests."},
 		{"durability", String, "fsync", oneOf("fsync", "os"), ours, works,
 			"When acks=all is answered: after the data is synced (fsync) or once it is in the page cache (os)."},
