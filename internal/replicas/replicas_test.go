@@ -35,6 +35,18 @@ type world struct {
 	ids     map[string]byte // How often a name was made.
 	dirs    []*datadir.Dir
 	random  *rand.ChaCha8
+
+	on      map[string]vfs.FS // By path, where not all are on fs.
+	change  []func(*Options)  // Further options.
+	removed map[model.TopicID]struct{}
+	place   bool // Partitions go where Place says.
+}
+
+func (w *world) fsOf(path string) vfs.FS {
+	if fs := w.on[path]; fs != nil {
+		return fs
+	}
+	return w.fs
 }
 
 func newWorld(t *testing.T, fs vfs.FS, options ...string) *world {
@@ -57,15 +69,20 @@ func (w *world) start() {
 	}
 	w.dirs = nil
 	for _, path := range w.paths {
-		d, err := datadir.Open(w.fs, path, datadir.Identity{Node: 1}, w.random)
+		d, err := datadir.Open(w.fsOf(path), path, datadir.Identity{Node: 1}, w.random)
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		w.dirs = append(w.dirs, d)
 	}
-	w.Replicas, err = Open(Options{
+	o := Options{
 		Self: 1, Dirs: w.dirs, Config: cfg, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler), Random: w.random,
-	}, w.tracker.Image())
+		Removed: w.removed,
+	}
+	for _, change := range w.change {
+		change(&o)
+	}
+	w.Replicas, err = Open(o, w.tracker.Image())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -112,6 +129,9 @@ func (w *world) create(name string, partitions int, configs ...string) {
 		p.Replicas, p.Isr = []int32{1}, []int32{1}
 		if w.Replicas != nil {
 			p.Directories = []model.UUID{w.disks[i%len(w.disks)].dir.Meta().Directory}
+			if w.place {
+				p.Directories[0] = w.Place(model.Partition{Topic: name, Index: int32(i)})
+			}
 		}
 		records = append(records, metadata.Record{Message: p, Version: metadata.PartitionRecordVersion})
 	}
@@ -189,7 +209,7 @@ func (w *world) committed(topic string, index int32) model.Offset {
 }
 
 func (w *world) files(dir string) (names []string) {
-	infos, err := w.fs.ReadDir(dir)
+	infos, err := w.fsOf("/" + strings.Split(dir, "/")[1]).ReadDir(dir)
 	if err != nil {
 		return nil
 	}
