@@ -63,6 +63,7 @@ type move struct {
 	name string // Of the copy's directory.
 
 	cancelled atomic.Bool
+	givenUp   atomic.Bool // Nobody carries it on.
 	size, end atomic.Int64 // Of the copy, for those who ask.
 
 	// from is where the partition lay, from step 2 on, and left its log. Guarded by
@@ -190,12 +191,26 @@ func (r *Replicas) moving(p model.Partition) *move {
 	return r.moves.under[p]
 }
 
-// settles reports whether a partition has moved and the log that it left is
-// still there.
-func (r *Replicas) settles(p model.Partition) bool {
-	r.moves.Lock()
-	defer r.moves.Unlock()
-	return r.moves.settling[p] != nil
+// awaitSettled waits until a move that took its place has put away what it left,
+// or does so where somebody gave up.
+func (r *Replicas) awaitSettled(ctx context.Context, m *move, x *replica) error {
+	for {
+		r.moves.Lock()
+		before := r.moves.settling[m.p]
+		r.moves.Unlock()
+		if before == nil {
+			return nil
+		}
+		if err := m.goesOn(ctx, x); err != nil {
+			return err
+		}
+		if before.givenUp.Load() {
+			if err := r.settle(ctx, before); err != nil {
+				return err
+			}
+		}
+		pause(ctx, brimPending)
+	}
 }
 
 // cancel ends a move: who carries it out drops the copy. Caller holds changing.
@@ -261,6 +276,7 @@ var errCancelled = errors.New("replicas: move cancelled")
 // node interrupts is left for the next start.
 func (r *Replicas) carryOut(ctx context.Context, m *move) {
 	err := r.carry(ctx, m)
+	m.givenUp.Store(err != nil)
 	log := r.opts.Log.With("topic", m.p.Topic, "partition", m.p.Index, "to", m.to.dir.Path())
 	switch {
 	case err == nil:
@@ -412,8 +428,8 @@ func (r *Replicas) takePlace(ctx context.Context, m *move, x *replica, f *partit
 			break
 		}
 	}
-	for r.settles(m.p) && m.goesOn(ctx, x) == nil { // It has moved a moment ago.
-		pause(ctx, brimPending)
+	if err := r.awaitSettled(ctx, m, x); err != nil { // It may have moved a moment ago.
+		return err
 	}
 	r.changing.Lock()
 	defer r.changing.Unlock()

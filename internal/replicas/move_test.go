@@ -487,7 +487,7 @@ func TestMoveWorlds(t *testing.T) {
 	})
 }
 
-// life lets movers work while things happen, until a crash or a kind stop.
+// life lets movers work while things happen, until a crash or a clean stop.
 func (m *moveModel) life(steps int) {
 	ctx, cancel := context.WithCancel(m.t.Context())
 	var movers sync.WaitGroup
@@ -505,7 +505,7 @@ func (m *moveModel) life(steps int) {
 	cancel()
 	movers.Wait()
 	m.crashAfter(0)
-	if !m.crashed() && m.rng.IntN(2) == 0 {
+	if !m.crashed() {
 		if err := m.Close(1); err != nil {
 			m.t.Error(err)
 		}
@@ -577,6 +577,9 @@ func (m *moveModel) checkStarts() {
 func (m *moveModel) settleAll() {
 	m.carryAll(m.t.Context())
 	m.tellPlaces(m.t.Context())
+	for _, d := range m.disks {
+		m.ok(d.removeRetired())
+	}
 	m.eachPart(func(p model.Partition, x *partition.Partition) {
 		want := []string{x.Owner().(*disk).dir.Path()}
 		if got := m.where(p); !slices.Equal(got, want) {
