@@ -34,9 +34,6 @@ type disk struct {
 	told     atomic.Bool  // The cluster knows that it failed.
 	recovery datadir.Recovery
 	made     model.Offset // See appliedFile; math.MaxInt64 if not known.
-	// unmade are partitions whose directory could not be made. Guarded by
-	// changing, of the owner.
-	unmade map[model.Partition]struct{}
 
 	mu struct {
 		sync.Mutex
@@ -48,6 +45,8 @@ type disk struct {
 		retired   []retired
 		failed    error
 		starts    starts
+		// unmade are partitions whose directory could not be made.
+		unmade map[model.Partition]struct{}
 		// refused are partitions that there was no space for: see refuse.
 		refused map[model.Partition]bool
 		// grown are the partitions that have something above their mark,
@@ -85,7 +84,7 @@ func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
 	k.reconfigure(r.config.Load())
 	k.retention.due, k.retention.touched = newQueue(), map[*partition.Partition]struct{}{}
 	k.retention.trimmed = map[*partition.Partition]struct{}{}
-	k.unmade = map[model.Partition]struct{}{}
+	k.mu.unmade = map[model.Partition]struct{}{}
 	k.mu.starts = starts{}
 	k.mu.forgotten, k.mu.refused = map[model.Partition]struct{}{}, map[model.Partition]bool{}
 	k.mu.grown, k.mu.deleting = map[*partition.Partition]struct{}{}, map[*partition.Partition]struct{}{}
@@ -115,7 +114,10 @@ func (d *disk) wasMade(created model.Offset) bool {
 // applied says that all directories decided before end were made here, unless
 // one could not be: then the next start makes it.
 func (d *disk) applied(end model.Offset) error {
-	if len(d.unmade) > 0 {
+	d.mu.Lock()
+	unmade := len(d.mu.unmade)
+	d.mu.Unlock()
+	if unmade > 0 {
 		return nil
 	}
 	return d.dir.WriteCheckpoint(appliedFile, datadir.Offsets{appliedKey(): end})

@@ -63,7 +63,7 @@ type move struct {
 	name string // Of the copy's directory.
 
 	cancelled atomic.Bool
-	givenUp   atomic.Bool // Nobody carries it on.
+	givenUp   atomic.Bool  // Nobody carries it on.
 	size, end atomic.Int64 // Of the copy, for those who ask.
 
 	// from is where the partition lay, from step 2 on, and left its log. Guarded by

@@ -339,11 +339,20 @@ func (r *Replicas) create(image *metadata.Image, d *disk, p model.Partition, id 
 // notMade notes a partition whose directory could not be made: the next start
 // tries again, or whoever finds that there is space.
 func (r *Replicas) notMade(d *disk, p model.Partition, id model.TopicID, err error) {
-	d.unmade[p] = struct{}{}
+	d.mu.Lock()
+	d.mu.unmade[p] = struct{}{}
+	d.mu.Unlock()
 	r.failed(d, p, id, err)
 	if full(err) {
 		d.refuse(p, false)
 	}
+}
+
+// isMade says that nothing is to be made any more: it is there, or not wanted.
+func (d *disk) isMade(p model.Partition) {
+	d.mu.Lock()
+	delete(d.mu.unmade, p)
+	d.mu.Unlock()
 }
 
 func (r *Replicas) failed(d *disk, p model.Partition, id model.TopicID, err error) {
@@ -377,9 +386,7 @@ func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id mo
 		}
 		return
 	}
-	if !found { // At the start, when there is nothing to forget, several are opened at a time.
-		delete(d.unmade, p)
-	}
+	d.isMade(p)
 	d.placed.Add(1)
 	y := &replica{Partition: x, id: id, disk: d}
 	y.marked.Store(r.opts.Now().UnixNano())
@@ -413,7 +420,7 @@ func (r *Replicas) remove(t *metadata.Topic) {
 		if x == nil || x.id != t.ID || x.disk == nil {
 			continue
 		}
-		delete(x.disk.unmade, p)
+		x.disk.isMade(p)
 		r.endMove(p)
 		var err error
 		if x.Partition != nil {
