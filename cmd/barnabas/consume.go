@@ -19,6 +19,7 @@ type consumeFlags struct {
 	number        int
 	follow        bool
 	format        string
+	group         string
 }
 
 func newConsumeCmd() *cobra.Command {
@@ -29,12 +30,14 @@ func newConsumeCmd() *cobra.Command {
 		Long: `Print records of a topic, in the order of each partition.
 
 With a place to start (--from-beginning, --offset, --from-time) it prints what is there and ends at the present end, unless --follow is given.
-Without one it prints new records as they come. -n ends it earlier. Records of aborted transactions are printed too.`,
+Without one it prints new records as they come. -n ends it earlier. With --group it shares the partitions with the group's other members, goes on
+where the group was, and commits how far it came; the place to start is for partitions of which the group has no offset. Records of aborted transactions are printed too.`,
 		Example: `  barnabas consume letters --from-beginning
   barnabas consume letters --from-beginning -n 1
   barnabas consume letters --offset -5 --partition 0
   barnabas consume letters --from-time -1h --to-time 2026-11-21T12:00:00Z
   barnabas consume letters --follow --format '{{.Partition}}:{{.Offset}} {{.Key}} {{.Value}}'
+  barnabas consume letters --group readers --from-beginning
   barnabas consume letters --from-beginning --json | jq .value`,
 	}, f.run)
 	f.add(cmd, 0, "end after that many records, 0 for no limit")
@@ -43,6 +46,8 @@ Without one it prints new records as they come. -n ends it earlier. Records of a
 	flags.StringVar(&f.offset, "offset", "", "start at this offset; -N for N before the end")
 	flags.StringVar(&f.from, "from-time", "", "start with the first record of that time: 2006-01-02T15:04:05Z, milliseconds since 1970, or -90m for 90 minutes ago")
 	flags.StringVar(&f.to, "to-time", "", "end before the first record of that time")
+	flags.StringVarP(&f.group, "group", "g", "", "read as a member of this consumer group")
+	complete(cmd, "group", f.completeGroups)
 	flags.BoolVarP(&f.follow, "follow", "f", false, "wait for new records at the end")
 	return cmd
 }
@@ -67,12 +72,18 @@ func (f *consumeFlags) run(cmd *cobra.Command, topic string) error {
 	if places > 1 {
 		return usage("--from-beginning, --offset and --from-time exclude each other")
 	}
+	if f.group != "" && (f.to != "" || len(f.partitions) > 0) {
+		return usage("--group excludes --to-time and --partition: the group says who reads what, and how far")
+	}
 	f.follow = f.follow || places == 0
 	d, err := f.begin(cmd, topic)
 	if err != nil {
 		return err
 	}
 	defer d.close()
+	if f.group != "" {
+		return f.runGroup(d)
+	}
 	starts, err := d.starts()
 	if err != nil {
 		return err

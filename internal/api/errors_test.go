@@ -17,6 +17,9 @@ func TestErrorMapIsComplete(t *testing.T) {
 	elsewhere := map[string]string{
 		"producers.ErrSnapshot": "met when a partition is opened",
 		"commitlog.ErrNotNext":  "followers append with offsets, clients without",
+		"commitlog.ErrNoRoom":   "met by the cleaner",
+		"commitlog.ErrNoKey":    "met by the cleaner",
+		"commitlog.ErrChanged":  "met by the cleaner",
 	}
 	source, err := os.ReadFile("errors.go")
 	if err != nil {

@@ -294,7 +294,8 @@ func TestCleanConcurrently(t *testing.T) {
 	reader := func(seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		for !done.Load() && !t.Failed() {
-			from := l.Start() + model.Offset(rng.Int64N(int64(l.End()-l.Start())+1))
+			start := l.Start()
+			from := start + model.Offset(rng.Int64N(int64(l.End()-start)+1))
 			v, err := l.Read(from, l.End(), 1+rng.IntN(4000), true)
 			if errors.Is(err, ErrOutOfRange) {
 				continue // Deleted meanwhile.
