@@ -102,8 +102,14 @@ func (m *Machine) Apply(_ coordinator.Origin, key, value []byte) error {
 		return fmt.Errorf("txn: record of %q: %w: status %d", id, wire.ErrMalformed, s)
 	}
 	m.set(id, &m.value)
+	if cap(m.value.TransactionPartitions) > keptTopics {
+		m.value = wire.TransactionLogRecordValue{}
+	}
 	return nil
 }
+
+// keptTopics is how much memory for records is used again.
+const keptTopics = 1000
 
 // ApplyMarker implements [coordinator.Machine]. Nobody's transactions write to
 // this log.
@@ -298,5 +304,9 @@ func (m *Machine) fits(id string, t topics) bool {
 	for i := range t {
 		n += topicOverhead + len(t[i].Topic) + 4*len(t[i].PartitionIDs)
 	}
-	return n <= m.opts.MaxBatch
+	return n <= min(m.opts.MaxBatch, maxRecord)
 }
+
+// maxRecord keeps every list in a record below the million elements that codecs
+// take.
+const maxRecord = 3 << 20

@@ -72,6 +72,9 @@ func New(o Options) *Machine {
 func (m *Machine) Handle(now time.Time, to coordinator.Token, in any) coordinator.Effects {
 	m.out = coordinator.Effects{Batches: m.out.Batches[:0]}
 	m.records, m.memory = m.records[:0], m.memory[:0]
+	if cap(m.memory) > keptMemory {
+		m.records, m.memory = nil, nil
+	}
 	var answer any
 	switch in := in.(type) {
 	case nil:
@@ -90,6 +93,9 @@ func (m *Machine) Handle(now time.Time, to coordinator.Token, in any) coordinato
 	}
 	return m.out
 }
+
+// keptMemory is how much memory for records is used again.
+const keptMemory = 256 << 10
 
 func (m *Machine) answer(now time.Time, q *Request) any {
 	switch body := q.Body.(type) {

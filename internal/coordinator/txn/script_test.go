@@ -387,7 +387,7 @@ func (p *player) newRecords(id string, last int) string {
 		started := "at no time"
 		if v.TransactionStartTimestampMs >= 0 {
 			started = "before its update"
-			if v.TransactionStartTimestampMs == v.TransactionLastUpdateTimestampMs {
+			if v.TransactionStartTimestampMs == v.TransactionLastUpdateTimestampMs && v.TransactionStatus < int8(completeCommit) {
 				started = "with its update"
 			}
 		}

@@ -56,9 +56,12 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// maxAtOnce bounds what one call of Handle does about many transactional ids,
-// so that clients' requests come between.
-const maxAtOnce = 1000
+// maxAtOnce and maxMemory bound what one call of Handle does about many
+// transactional ids, so that clients' requests come between.
+const (
+	maxAtOnce = 1000
+	maxMemory = 4 << 20
+)
 
 // look does what time asks for.
 func (m *Machine) look(now time.Time) {
@@ -78,7 +81,6 @@ func (m *Machine) look(now time.Time) {
 func (m *Machine) sendAgain(now time.Time) {
 	some := m.resend[:min(maxAtOnce, len(m.resend))]
 	for _, id := range some {
-		// One without partitions was decided and not completed.
 		if e := m.ids[id]; e != nil && e.status.prepared() && e.attempt == 0 {
 			m.mark(now, e, e.transaction)
 		}
@@ -102,15 +104,14 @@ func (m *Machine) abortTimedOut(now time.Time) {
 		return cmp.Or(cmp.Compare(a.started, b.started), strings.Compare(a.id, b.id))
 	})
 	m.abortAt = now.Add(m.opts.Settings.AbortCheck)
-	if len(late) > maxAtOnce {
-		late, m.abortAt = late[:maxAtOnce], now
-	}
-	for _, e := range late {
+	for i, e := range late {
+		if i == maxAtOnce || len(m.memory) > maxMemory {
+			m.abortAt = now
+			return
+		}
 		send := TimedOut{e.id, e.producer, e.epoch, time.Duration(now.UnixMilli()-e.started) * time.Millisecond}
-		if m.fence(now, e) {
+		if m.fence(now, e) { // Else there are no producer ids: the next look may find some.
 			m.out.Sends = append(m.out.Sends, send)
-		} else {
-			m.abortAt = now.Add(m.opts.Settings.AbortCheck) // There are no producer ids.
 		}
 	}
 }
