@@ -128,8 +128,12 @@ func (m *Machine) txnCommit(q *Request, body *wire.TxnOffsetCommitRequest) *wire
 		}
 	}
 	p := record.Producer{ID: model.ProducerID(body.ProducerID), Epoch: body.ProducerEpoch, Sequence: record.NoSequence}
-	if code := m.mayWrite(body.GroupID, &p); code != wire.None {
-		m.grant(code)
+	switch {
+	case body.GroupID == "":
+		m.grant(wire.InvalidGroupID)
+		return r
+	case p.ID < 0 || p.Epoch < 0:
+		m.grant(wire.InvalidProducerIDMapping)
 		return r
 	}
 	m.commitAll(&committer{body.GroupID, body.MemberID, body.GroupInstanceID, body.GenerationIDOrMemberEpoch, q.Version, true}, -1)
@@ -137,20 +141,6 @@ func (m *Machine) txnCommit(q *Request, body *wire.TxnOffsetCommitRequest) *wire
 		m.producer = &p
 	}
 	return r
-}
-
-// mayWrite checks a producer.
-func (m *Machine) mayWrite(group string, p *record.Producer) wire.ErrorCode {
-	f := m.fences[p.ID]
-	switch {
-	case group == "":
-		return wire.InvalidGroupID
-	case p.ID < 0 || p.Epoch < 0:
-		return wire.InvalidProducerIDMapping
-	case f != nil && p.Epoch < f.epoch:
-		return wire.InvalidProducerEpoch
-	}
-	return wire.None
 }
 
 // grant answers all wishes alike.

@@ -96,13 +96,14 @@ func (m *Machine) forget(g *group) {
 		m.forgetPending(c)
 		g.classic = nil
 	}
+	g.doomed = true
 	switch {
 	case g.consumer != nil:
 		m.script.forgetConsumer(g.id, g.consumer, "", "")
 	case g.record != nil:
 		m.script.forgetClassic(g.id)
 	default:
-		m.tidy(g) // Nothing was written.
+		m.drop(g) // Nothing of it was written.
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/internal/coordinator/group/assign"
 	"github.com/barnabas-log/barnabas/model"
-	"github.com/barnabas-log/barnabas/record"
 	"github.com/barnabas-log/barnabas/wire"
 )
 
@@ -96,8 +95,16 @@ func (g *group) kept() bool {
 	return g.record != nil || g.consumer != nil || len(g.offsets) > 0 || len(g.open) > 0
 }
 
-// tidy forgets a group of which nothing is left.
+// tidy forgets a group of which the log says nothing any more. As in Kafka one
+// that has merely lost its offsets is there until the next sweep.
 func (m *Machine) tidy(g *group) {
+	if g.doomed || m.start.IsZero() {
+		m.drop(g)
+	}
+}
+
+// drop forgets a group of which nothing is left.
+func (m *Machine) drop(g *group) {
 	if !g.kept() && g.classic == nil && g.watch == nil {
 		m.release(g)
 		delete(m.groups, g.id)
@@ -127,7 +134,7 @@ func (m *Machine) applyOffset(o coordinator.Origin, value []byte) error {
 	}
 	g := m.found(k.Group, value)
 	if o.Producer != nil {
-		m.hold(g, k.Topic, c, o.Producer)
+		m.hold(g, k.Topic, c, o.Producer.ID)
 		return nil
 	}
 	g.putOffset(k.Topic, c)
@@ -142,12 +149,11 @@ func (g *group) putOffset(topic string, c committed) {
 }
 
 // hold keeps an offset until its transaction ends.
-func (m *Machine) hold(g *group, topic string, c committed, p *record.Producer) {
-	m.wrote(p)
-	txn := m.pending[p.ID]
+func (m *Machine) hold(g *group, topic string, c committed, id model.ProducerID) {
+	txn := m.pending[id]
 	if txn == nil {
 		txn = transaction{}
-		m.pending[p.ID] = txn
+		m.pending[id] = txn
 	}
 	if txn[g.id] == nil {
 		txn[g.id] = offsets{}
@@ -156,7 +162,7 @@ func (m *Machine) hold(g *group, topic string, c committed, p *record.Producer) 
 	if g.open == nil {
 		g.open = open{}
 	}
-	g.open.add(topic, c.partition, p.ID)
+	g.open.add(topic, c.partition, id)
 }
 
 func (m *Machine) forgetOffset(k *wire.OffsetCommitRecordKey) {
@@ -183,7 +189,6 @@ func (t transaction) forget(group, topic string, partition int32) {
 
 // ApplyMarker implements [coordinator.Machine].
 func (m *Machine) ApplyMarker(o coordinator.Origin, commit bool) error {
-	m.ended(o)
 	txn := m.pending[o.Producer.ID]
 	delete(m.pending, o.Producer.ID)
 	for id, held := range txn {

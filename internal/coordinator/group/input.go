@@ -34,10 +34,10 @@ type Request struct {
 	Sees func(topic string) bool
 }
 
-// Marker ends a transaction of the offsets in this shard. It is answered with a
-// [wire.ErrorCode]: NONE once the marker is committed,
-// TRANSACTION_COORDINATOR_FENCED if a coordinator of a later epoch was here, or
-// INVALID_PRODUCER_EPOCH if the producer has a later epoch.
+// Marker ends a transaction of the offsets in this shard. It is answered with
+// [wire.None] once the marker is committed. A producer or coordinator whose
+// epoch is over is refused by the log, if that is a coordinator.Admitter, with
+// an error of the log's; so is a TxnOffsetCommit.
 type Marker struct {
 	Producer         record.Producer
 	Committed        bool

@@ -130,7 +130,7 @@ func (m *Machine) settleLive(g *group, c *classic) {
 		if g.classic == c {
 			g.classic = nil
 		}
-		m.tidy(g)
+		m.drop(g)
 	case g.consumer != nil && len(g.consumer.members) == 0:
 		m.script.forgetConsumer(g.id, g.consumer, "", "")
 	}

@@ -52,6 +52,7 @@ type group struct {
 	classic *classic
 	watch   *watch // Of a consumer group.
 	shell   uint64 // Its number among the shells, or 0.
+	doomed  bool   // It goes with its last record.
 }
 
 var _ coordinator.Machine = (*Machine)(nil)

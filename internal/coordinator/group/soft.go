@@ -22,7 +22,6 @@ type soft struct {
 	sweepTimer timer
 	sweeping   []string // Groups that are still to be swept.
 
-	fences map[model.ProducerID]*fence
 	shells []*group // In the order in which they were made.
 	shelf  uint64   // The number of the first of these.
 	jobs   map[string]*job
@@ -35,7 +34,7 @@ type soft struct {
 
 func newSoft() soft {
 	return soft{
-		rang: map[string]bool{}, fences: map[model.ProducerID]*fence{}, jobs: map[string]*job{}, hashes: map[string]hashed{},
+		rang: map[string]bool{}, jobs: map[string]*job{}, hashes: map[string]hashed{},
 		sweepTimer: timer{alarm: sweepAlarm}, shelf: 1,
 	}
 }
@@ -162,7 +161,7 @@ func (m *Machine) shelve(g *group) {
 		if c := oldest.classic; c != nil && len(c.members) == 0 && !oldest.kept() {
 			m.forgetPending(c)
 			oldest.classic = nil
-			m.tidy(oldest)
+			m.drop(oldest)
 		}
 	}
 }
@@ -177,66 +176,13 @@ func (m *Machine) release(g *group) {
 	delete(m.jobs, g.id)
 }
 
-// fence is what is remembered of a producer, so that one that was replaced
-// finds out before its records are in the log.
-type fence struct {
-	epoch       int16
-	coordinator int32 // The epoch of the transaction coordinator.
-	open        bool  // There may be offsets of a transaction.
-}
-
-// maxFences bounds the producers that are remembered. The log knows more: it
-// has the last word.
-const maxFences = 100_000
-
-func (m *Machine) fenceOf(id model.ProducerID) *fence {
-	f := m.fences[id]
-	if f != nil {
-		return f
-	}
-	if len(m.fences) >= maxFences {
-		for id, f := range m.fences {
-			if !f.open {
-				delete(m.fences, id)
-			}
-		}
-	}
-	f = &fence{coordinator: -1}
-	m.fences[id] = f
-	return f
-}
-
-// wrote notes that a producer has written an offset.
-func (m *Machine) wrote(p *record.Producer) {
-	f := m.fenceOf(p.ID)
-	f.epoch, f.open = p.Epoch, true
-}
-
-// ended notes that a producer's transaction has ended.
-func (m *Machine) ended(o coordinator.Origin) {
-	f := m.fenceOf(o.Producer.ID)
-	f.epoch, f.open, f.coordinator = o.Producer.Epoch, false, o.CoordinatorEpoch
-}
-
-// mark ends a transaction.
+// mark ends a transaction. Whether its producer and coordinator may do that is
+// for the log to say: see [coordinator.Admitter].
 func (m *Machine) mark(to coordinator.Token, in Marker) {
-	f := m.fences[in.Producer.ID]
-	if f == nil {
-		f = &fence{epoch: in.Producer.Epoch, coordinator: -1, open: true}
-	}
-	again := in.TransactionVersion >= 2 && in.Producer.Epoch == f.epoch
-	switch {
-	case in.Producer.Epoch < f.epoch || again && f.open && m.fences[in.Producer.ID] != nil:
-		m.reply(to, wire.InvalidProducerEpoch)
-	case in.CoordinatorEpoch < f.coordinator:
-		m.reply(to, wire.TransactionCoordinatorFenced)
-	default:
-		p := in.Producer
-		p.Sequence = record.NoSequence
-		m.producer = &p
-		m.marker = &coordinator.Marker{Committed: in.Committed, CoordinatorEpoch: in.CoordinatorEpoch}
-		m.reply(to, wire.None)
-	}
+	in.Producer.Sequence = record.NoSequence
+	m.producer = &in.Producer
+	m.marker = &coordinator.Marker{Committed: in.Committed, CoordinatorEpoch: in.CoordinatorEpoch, TransactionVersion: in.TransactionVersion}
+	m.reply(to, wire.None)
 }
 
 // randomBytes fills the id of a new member.
