@@ -344,6 +344,19 @@ func (m *AddPartitionsToTxnResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *AddPartitionsToTxnResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.ResultsByTransaction {
+		m.ResultsByTransaction[i].eachError(each)
+	}
+	for i := range m.ResultsByTopicV3AndBelow {
+		m.ResultsByTopicV3AndBelow[i].eachError(each)
+	}
+}
+
 // AddPartitionsToTxnResponseAddPartitionsToTxnResult is Kafka's AddPartitionsToTxnResult, inside AddPartitionsToTxnResponse.
 type AddPartitionsToTxnResponseAddPartitionsToTxnResult struct {
 	TransactionalID string                                                    // versions 4+
@@ -382,6 +395,12 @@ func (m *AddPartitionsToTxnResponseAddPartitionsToTxnResult) readFrom(r *Reader,
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *AddPartitionsToTxnResponseAddPartitionsToTxnResult) eachError(each func(ErrorCode)) {
+	for i := range m.TopicResults {
+		m.TopicResults[i].eachError(each)
+	}
 }
 
 // AddPartitionsToTxnResponseAddPartitionsToTxnTopicResult is Kafka's AddPartitionsToTxnTopicResult, inside AddPartitionsToTxnResponse.
@@ -430,6 +449,12 @@ func (m *AddPartitionsToTxnResponseAddPartitionsToTxnTopicResult) readFrom(r *Re
 	}
 }
 
+func (m *AddPartitionsToTxnResponseAddPartitionsToTxnTopicResult) eachError(each func(ErrorCode)) {
+	for i := range m.ResultsByPartition {
+		m.ResultsByPartition[i].eachError(each)
+	}
+}
+
 // AddPartitionsToTxnResponseAddPartitionsToTxnPartitionResult is Kafka's AddPartitionsToTxnPartitionResult, inside AddPartitionsToTxnResponse.
 type AddPartitionsToTxnResponseAddPartitionsToTxnPartitionResult struct {
 	PartitionIndex     int32 // versions 0+
@@ -458,5 +483,11 @@ func (m *AddPartitionsToTxnResponseAddPartitionsToTxnPartitionResult) readFrom(r
 	m.PartitionErrorCode = r.Int16()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *AddPartitionsToTxnResponseAddPartitionsToTxnPartitionResult) eachError(each func(ErrorCode)) {
+	if m.PartitionErrorCode != 0 {
+		each(ErrorCode(m.PartitionErrorCode))
 	}
 }

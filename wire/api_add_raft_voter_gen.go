@@ -189,3 +189,10 @@ func (m *AddRaftVoterResponse) readFrom(r *Reader, version int16) {
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *AddRaftVoterResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -116,3 +116,10 @@ func (m *AllocateProducerIDsResponse) readFrom(r *Reader, version int16) {
 	m.ProducerIDLen = r.Int32()
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *AllocateProducerIDsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

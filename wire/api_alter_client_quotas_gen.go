@@ -274,6 +274,13 @@ func (m *AlterClientQuotasResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *AlterClientQuotasResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Entries {
+		m.Entries[i].eachError(each)
+	}
+}
+
 // AlterClientQuotasResponseEntryData is Kafka's EntryData, inside AlterClientQuotasResponse.
 type AlterClientQuotasResponseEntryData struct {
 	ErrorCode    int16                                 // versions 0+
@@ -321,6 +328,12 @@ func (m *AlterClientQuotasResponseEntryData) readFrom(r *Reader, version int16) 
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *AlterClientQuotasResponseEntryData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

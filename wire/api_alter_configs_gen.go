@@ -232,6 +232,13 @@ func (m *AlterConfigsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *AlterConfigsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // AlterConfigsResponseAlterConfigsResourceResponse is Kafka's AlterConfigsResourceResponse, inside AlterConfigsResponse.
 type AlterConfigsResponseAlterConfigsResourceResponse struct {
 	ErrorCode    int16   // versions 0+
@@ -274,5 +281,11 @@ func (m *AlterConfigsResponseAlterConfigsResourceResponse) readFrom(r *Reader, v
 	m.ResourceName = r.Text(flexible)
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *AlterConfigsResponseAlterConfigsResourceResponse) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -278,6 +278,16 @@ func (m *AlterPartitionResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *AlterPartitionResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // AlterPartitionResponseTopicData is Kafka's TopicData, inside AlterPartitionResponse.
 type AlterPartitionResponseTopicData struct {
 	TopicID    UUID                                  // versions 2+, ignorable
@@ -313,6 +323,12 @@ func (m *AlterPartitionResponseTopicData) readFrom(r *Reader, version int16) {
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *AlterPartitionResponseTopicData) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // AlterPartitionResponsePartitionData is Kafka's PartitionData, inside AlterPartitionResponse.
@@ -364,4 +380,10 @@ func (m *AlterPartitionResponsePartitionData) readFrom(r *Reader, version int16)
 	m.LeaderRecoveryState = r.Int8()
 	m.PartitionEpoch = r.Int32()
 	r.SkipTags()
+}
+
+func (m *AlterPartitionResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

@@ -243,6 +243,16 @@ func (m *AlterPartitionReassignmentsResponse) readFrom(r *Reader, version int16)
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *AlterPartitionReassignmentsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // AlterPartitionReassignmentsResponseReassignableTopicResponse is Kafka's ReassignableTopicResponse, inside AlterPartitionReassignmentsResponse.
 type AlterPartitionReassignmentsResponseReassignableTopicResponse struct {
 	Name       string                                                             // versions 0+
@@ -283,6 +293,12 @@ func (m *AlterPartitionReassignmentsResponseReassignableTopicResponse) readFrom(
 	r.SkipTags()
 }
 
+func (m *AlterPartitionReassignmentsResponseReassignableTopicResponse) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // AlterPartitionReassignmentsResponseReassignablePartitionResponse is Kafka's ReassignablePartitionResponse, inside AlterPartitionReassignmentsResponse.
 type AlterPartitionReassignmentsResponseReassignablePartitionResponse struct {
 	PartitionIndex int32   // versions 0+
@@ -313,4 +329,10 @@ func (m *AlterPartitionReassignmentsResponseReassignablePartitionResponse) readF
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *AlterPartitionReassignmentsResponseReassignablePartitionResponse) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

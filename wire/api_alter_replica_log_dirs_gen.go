@@ -227,6 +227,13 @@ func (m *AlterReplicaLogDirsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *AlterReplicaLogDirsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult is Kafka's AlterReplicaLogDirTopicResult, inside AlterReplicaLogDirsResponse.
 type AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult struct {
 	TopicName  string                                                         // versions 1+
@@ -273,6 +280,12 @@ func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult) readFrom(r *R
 	}
 }
 
+func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirTopicResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult is Kafka's AlterReplicaLogDirPartitionResult, inside AlterReplicaLogDirsResponse.
 type AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult struct {
 	PartitionIndex int32 // versions 1+
@@ -301,5 +314,11 @@ func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult) readFrom(
 	m.ErrorCode = r.Int16()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -214,6 +214,16 @@ func (m *AlterShareGroupOffsetsResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *AlterShareGroupOffsetsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // AlterShareGroupOffsetsResponseTopic is Kafka's AlterShareGroupOffsetsResponseTopic, inside AlterShareGroupOffsetsResponse.
 type AlterShareGroupOffsetsResponseTopic struct {
 	TopicName  string                                    // versions 0+
@@ -258,6 +268,12 @@ func (m *AlterShareGroupOffsetsResponseTopic) readFrom(r *Reader, version int16)
 	r.SkipTags()
 }
 
+func (m *AlterShareGroupOffsetsResponseTopic) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // AlterShareGroupOffsetsResponsePartition is Kafka's AlterShareGroupOffsetsResponsePartition, inside AlterShareGroupOffsetsResponse.
 type AlterShareGroupOffsetsResponsePartition struct {
 	PartitionIndex int32   // versions 0+
@@ -288,4 +304,10 @@ func (m *AlterShareGroupOffsetsResponsePartition) readFrom(r *Reader, version in
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *AlterShareGroupOffsetsResponsePartition) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

@@ -214,6 +214,13 @@ func (m *AlterUserScramCredentialsResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *AlterUserScramCredentialsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // AlterUserScramCredentialsResponseAlterUserScramCredentialsResult is Kafka's AlterUserScramCredentialsResult, inside AlterUserScramCredentialsResponse.
 type AlterUserScramCredentialsResponseAlterUserScramCredentialsResult struct {
 	User         string  // versions 0+
@@ -247,4 +254,10 @@ func (m *AlterUserScramCredentialsResponseAlterUserScramCredentialsResult) readF
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *AlterUserScramCredentialsResponseAlterUserScramCredentialsResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

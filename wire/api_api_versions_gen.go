@@ -273,6 +273,13 @@ func (m *ApiVersionsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *ApiVersionsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // ApiVersionsResponseApiVersion is Kafka's ApiVersion, inside ApiVersionsResponse.
 type ApiVersionsResponseApiVersion struct {
 	ApiKey     int16 // versions 0+

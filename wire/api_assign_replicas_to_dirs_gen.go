@@ -236,6 +236,16 @@ func (m *AssignReplicasToDirsResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *AssignReplicasToDirsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Directories {
+		m.Directories[i].eachError(each)
+	}
+}
+
 // AssignReplicasToDirsResponseDirectoryData is Kafka's DirectoryData, inside AssignReplicasToDirsResponse.
 type AssignReplicasToDirsResponseDirectoryData struct {
 	ID     UUID                                    // versions 0+
@@ -271,6 +281,12 @@ func (m *AssignReplicasToDirsResponseDirectoryData) readFrom(r *Reader, version 
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *AssignReplicasToDirsResponseDirectoryData) eachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
 }
 
 // AssignReplicasToDirsResponseTopicData is Kafka's TopicData, inside AssignReplicasToDirsResponse.
@@ -310,6 +326,12 @@ func (m *AssignReplicasToDirsResponseTopicData) readFrom(r *Reader, version int1
 	r.SkipTags()
 }
 
+func (m *AssignReplicasToDirsResponseTopicData) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // AssignReplicasToDirsResponsePartitionData is Kafka's PartitionData, inside AssignReplicasToDirsResponse.
 type AssignReplicasToDirsResponsePartitionData struct {
 	PartitionIndex int32 // versions 0+
@@ -333,4 +355,10 @@ func (m *AssignReplicasToDirsResponsePartitionData) readFrom(r *Reader, version 
 	m.PartitionIndex = r.Int32()
 	m.ErrorCode = r.Int16()
 	r.SkipTags()
+}
+
+func (m *AssignReplicasToDirsResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

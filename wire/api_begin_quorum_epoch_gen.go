@@ -342,6 +342,16 @@ func (m *BeginQuorumEpochResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *BeginQuorumEpochResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // BeginQuorumEpochResponseTopicData is Kafka's TopicData, inside BeginQuorumEpochResponse.
 type BeginQuorumEpochResponseTopicData struct {
 	TopicName  string                                  // versions 0+
@@ -388,6 +398,12 @@ func (m *BeginQuorumEpochResponseTopicData) readFrom(r *Reader, version int16) {
 	}
 }
 
+func (m *BeginQuorumEpochResponseTopicData) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // BeginQuorumEpochResponsePartitionData is Kafka's PartitionData, inside BeginQuorumEpochResponse.
 type BeginQuorumEpochResponsePartitionData struct {
 	PartitionIndex int32 // versions 0+
@@ -424,6 +440,12 @@ func (m *BeginQuorumEpochResponsePartitionData) readFrom(r *Reader, version int1
 	m.LeaderEpoch = r.Int32()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *BeginQuorumEpochResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

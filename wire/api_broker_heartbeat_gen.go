@@ -201,3 +201,10 @@ func (m *BrokerHeartbeatResponse) readFrom(r *Reader, version int16) {
 	m.ShouldShutDown = r.Bool()
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *BrokerHeartbeatResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

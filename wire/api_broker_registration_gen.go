@@ -266,3 +266,10 @@ func (m *BrokerRegistrationResponse) readFrom(r *Reader, version int16) {
 	m.BrokerEpoch = r.Int64()
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *BrokerRegistrationResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -135,6 +135,13 @@ func (m *ConsumerGroupDescribeResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ConsumerGroupDescribeResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Groups {
+		m.Groups[i].eachError(each)
+	}
+}
+
 // ConsumerGroupDescribeResponseDescribedGroup is Kafka's DescribedGroup, inside ConsumerGroupDescribeResponse.
 type ConsumerGroupDescribeResponseDescribedGroup struct {
 	ErrorCode            int16                                 // versions 0+
@@ -210,6 +217,12 @@ func (m *ConsumerGroupDescribeResponseDescribedGroup) readFrom(r *Reader, versio
 	}
 	m.AuthorizedOperations = r.Int32()
 	r.SkipTags()
+}
+
+func (m *ConsumerGroupDescribeResponseDescribedGroup) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // ConsumerGroupDescribeResponseMember is Kafka's Member, inside ConsumerGroupDescribeResponse.

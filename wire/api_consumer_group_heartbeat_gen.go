@@ -271,6 +271,13 @@ func (m *ConsumerGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ConsumerGroupHeartbeatResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // ConsumerGroupHeartbeatResponseAssignment is Kafka's Assignment, inside ConsumerGroupHeartbeatResponse.
 type ConsumerGroupHeartbeatResponseAssignment struct {
 	TopicPartitions []ConsumerGroupHeartbeatResponseTopicPartitions // versions 0+

@@ -223,3 +223,10 @@ func (m *ControllerRegistrationResponse) readFrom(r *Reader, version int16) {
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *ControllerRegistrationResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

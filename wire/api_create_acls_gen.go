@@ -201,6 +201,13 @@ func (m *CreateAclsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *CreateAclsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // CreateAclsResponseAclCreationResult is Kafka's AclCreationResult, inside CreateAclsResponse.
 type CreateAclsResponseAclCreationResult struct {
 	ErrorCode    int16   // versions 1+
@@ -232,5 +239,11 @@ func (m *CreateAclsResponseAclCreationResult) readFrom(r *Reader, version int16)
 	m.ErrorMessage = r.textPtr(flexible, true)
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *CreateAclsResponseAclCreationResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -268,3 +268,10 @@ func (m *CreateDelegationTokenResponse) readFrom(r *Reader, version int16) {
 		r.SkipTags()
 	}
 }
+
+// EachError implements [Response].
+func (m *CreateDelegationTokenResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -236,6 +236,13 @@ func (m *CreatePartitionsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *CreatePartitionsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // CreatePartitionsResponseCreatePartitionsTopicResult is Kafka's CreatePartitionsTopicResult, inside CreatePartitionsResponse.
 type CreatePartitionsResponseCreatePartitionsTopicResult struct {
 	Name         string  // versions 0+
@@ -274,5 +281,11 @@ func (m *CreatePartitionsResponseCreatePartitionsTopicResult) readFrom(r *Reader
 	m.ErrorMessage = r.textPtr(flexible, true)
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *CreatePartitionsResponseCreatePartitionsTopicResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

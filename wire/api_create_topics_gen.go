@@ -292,6 +292,13 @@ func (m *CreateTopicsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *CreateTopicsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // CreateTopicsResponseCreatableTopicResult is Kafka's CreatableTopicResult, inside CreateTopicsResponse.
 type CreateTopicsResponseCreatableTopicResult struct {
 	Name                 string                                      // versions 2+
@@ -407,6 +414,15 @@ func (m *CreateTopicsResponseCreatableTopicResult) readFrom(r *Reader, version i
 				r.skip(size)
 			}
 		}
+	}
+}
+
+func (m *CreateTopicsResponseCreatableTopicResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	if m.TopicConfigErrorCode != 0 {
+		each(ErrorCode(m.TopicConfigErrorCode))
 	}
 }
 

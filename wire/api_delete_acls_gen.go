@@ -201,6 +201,13 @@ func (m *DeleteAclsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DeleteAclsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.FilterResults {
+		m.FilterResults[i].eachError(each)
+	}
+}
+
 // DeleteAclsResponseDeleteAclsFilterResult is Kafka's DeleteAclsFilterResult, inside DeleteAclsResponse.
 type DeleteAclsResponseDeleteAclsFilterResult struct {
 	ErrorCode    int16                                     // versions 1+
@@ -248,6 +255,15 @@ func (m *DeleteAclsResponseDeleteAclsFilterResult) readFrom(r *Reader, version i
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *DeleteAclsResponseDeleteAclsFilterResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.MatchingAcls {
+		m.MatchingAcls[i].eachError(each)
 	}
 }
 
@@ -319,5 +335,11 @@ func (m *DeleteAclsResponseDeleteAclsMatchingAcl) readFrom(r *Reader, version in
 	m.PermissionType = r.Int8()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *DeleteAclsResponseDeleteAclsMatchingAcl) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -141,6 +141,13 @@ func (m *DeleteGroupsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DeleteGroupsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // DeleteGroupsResponseDeletableGroupResult is Kafka's DeletableGroupResult, inside DeleteGroupsResponse.
 type DeleteGroupsResponseDeletableGroupResult struct {
 	GroupID      string  // versions 0+
@@ -185,5 +192,11 @@ func (m *DeleteGroupsResponseDeletableGroupResult) readFrom(r *Reader, version i
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *DeleteGroupsResponseDeletableGroupResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -222,6 +222,13 @@ func (m *DeleteRecordsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DeleteRecordsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // DeleteRecordsResponseDeleteRecordsTopicResult is Kafka's DeleteRecordsTopicResult, inside DeleteRecordsResponse.
 type DeleteRecordsResponseDeleteRecordsTopicResult struct {
 	Name       string                                              // versions 0+
@@ -268,6 +275,12 @@ func (m *DeleteRecordsResponseDeleteRecordsTopicResult) readFrom(r *Reader, vers
 	}
 }
 
+func (m *DeleteRecordsResponseDeleteRecordsTopicResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // DeleteRecordsResponseDeleteRecordsPartitionResult is Kafka's DeleteRecordsPartitionResult, inside DeleteRecordsResponse.
 type DeleteRecordsResponseDeleteRecordsPartitionResult struct {
 	PartitionIndex int32 // versions 0+
@@ -300,5 +313,11 @@ func (m *DeleteRecordsResponseDeleteRecordsPartitionResult) readFrom(r *Reader, 
 	m.ErrorCode = r.Int16()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *DeleteRecordsResponseDeleteRecordsPartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

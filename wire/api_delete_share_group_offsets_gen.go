@@ -173,6 +173,16 @@ func (m *DeleteShareGroupOffsetsResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DeleteShareGroupOffsetsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // DeleteShareGroupOffsetsResponseTopic is Kafka's DeleteShareGroupOffsetsResponseTopic, inside DeleteShareGroupOffsetsResponse.
 type DeleteShareGroupOffsetsResponseTopic struct {
 	TopicName    string  // versions 0+
@@ -210,4 +220,10 @@ func (m *DeleteShareGroupOffsetsResponseTopic) readFrom(r *Reader, version int16
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *DeleteShareGroupOffsetsResponseTopic) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

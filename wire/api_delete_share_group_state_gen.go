@@ -192,6 +192,13 @@ func (m *DeleteShareGroupStateResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DeleteShareGroupStateResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // DeleteShareGroupStateResponseDeleteStateResult is Kafka's DeleteStateResult, inside DeleteShareGroupStateResponse.
 type DeleteShareGroupStateResponseDeleteStateResult struct {
 	TopicID    UUID                                           // versions 0+
@@ -229,6 +236,12 @@ func (m *DeleteShareGroupStateResponseDeleteStateResult) readFrom(r *Reader, ver
 	r.SkipTags()
 }
 
+func (m *DeleteShareGroupStateResponseDeleteStateResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // DeleteShareGroupStateResponsePartitionResult is Kafka's PartitionResult, inside DeleteShareGroupStateResponse.
 type DeleteShareGroupStateResponsePartitionResult struct {
 	Partition    int32   // versions 0+
@@ -259,4 +272,10 @@ func (m *DeleteShareGroupStateResponsePartitionResult) readFrom(r *Reader, versi
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *DeleteShareGroupStateResponsePartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

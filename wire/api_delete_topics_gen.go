@@ -203,6 +203,13 @@ func (m *DeleteTopicsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DeleteTopicsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // DeleteTopicsResponseDeletableTopicResult is Kafka's DeletableTopicResult, inside DeleteTopicsResponse.
 type DeleteTopicsResponseDeletableTopicResult struct {
 	Name         *string // versions 1+, nullable 6+
@@ -260,5 +267,11 @@ func (m *DeleteTopicsResponseDeletableTopicResult) readFrom(r *Reader, version i
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *DeleteTopicsResponseDeletableTopicResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

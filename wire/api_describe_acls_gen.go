@@ -173,6 +173,13 @@ func (m *DescribeAclsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DescribeAclsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // DescribeAclsResponseDescribeAclsResource is Kafka's DescribeAclsResource, inside DescribeAclsResponse.
 type DescribeAclsResponseDescribeAclsResource struct {
 	ResourceType int8                                 // versions 1+

@@ -201,6 +201,13 @@ func (m *DescribeClientQuotasResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DescribeClientQuotasResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // DescribeClientQuotasResponseEntryData is Kafka's EntryData, inside DescribeClientQuotasResponse.
 type DescribeClientQuotasResponseEntryData struct {
 	Entity []DescribeClientQuotasResponseEntityData // versions 0+

@@ -179,6 +179,13 @@ func (m *DescribeClusterResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DescribeClusterResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // DescribeClusterResponseDescribeClusterBroker is Kafka's DescribeClusterBroker, inside DescribeClusterResponse.
 type DescribeClusterResponseDescribeClusterBroker struct {
 	BrokerID int32   // versions 0+

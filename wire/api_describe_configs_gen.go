@@ -211,6 +211,13 @@ func (m *DescribeConfigsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DescribeConfigsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // DescribeConfigsResponseDescribeConfigsResult is Kafka's DescribeConfigsResult, inside DescribeConfigsResponse.
 type DescribeConfigsResponseDescribeConfigsResult struct {
 	ErrorCode    int16                                                  // versions 1+
@@ -269,6 +276,12 @@ func (m *DescribeConfigsResponseDescribeConfigsResult) readFrom(r *Reader, versi
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *DescribeConfigsResponseDescribeConfigsResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

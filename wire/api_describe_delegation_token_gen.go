@@ -188,6 +188,13 @@ func (m *DescribeDelegationTokenResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DescribeDelegationTokenResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // DescribeDelegationTokenResponseDescribedDelegationToken is Kafka's DescribedDelegationToken, inside DescribeDelegationTokenResponse.
 type DescribeDelegationTokenResponseDescribedDelegationToken struct {
 	PrincipalType               string                                                           // versions 1+

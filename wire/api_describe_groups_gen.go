@@ -159,6 +159,13 @@ func (m *DescribeGroupsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DescribeGroupsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Groups {
+		m.Groups[i].eachError(each)
+	}
+}
+
 // DescribeGroupsResponseDescribedGroup is Kafka's DescribedGroup, inside DescribeGroupsResponse.
 type DescribeGroupsResponseDescribedGroup struct {
 	ErrorCode            int16                                        // versions 0+
@@ -254,6 +261,12 @@ func (m *DescribeGroupsResponseDescribedGroup) readFrom(r *Reader, version int16
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *DescribeGroupsResponseDescribedGroup) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

@@ -195,6 +195,16 @@ func (m *DescribeLogDirsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *DescribeLogDirsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // DescribeLogDirsResponseDescribeLogDirsResult is Kafka's DescribeLogDirsResult, inside DescribeLogDirsResponse.
 type DescribeLogDirsResponseDescribeLogDirsResult struct {
 	ErrorCode   int16                                         // versions 1+
@@ -272,6 +282,12 @@ func (m *DescribeLogDirsResponseDescribeLogDirsResult) readFrom(r *Reader, versi
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *DescribeLogDirsResponseDescribeLogDirsResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

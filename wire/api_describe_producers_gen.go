@@ -163,6 +163,13 @@ func (m *DescribeProducersResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DescribeProducersResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // DescribeProducersResponseTopicResponse is Kafka's TopicResponse, inside DescribeProducersResponse.
 type DescribeProducersResponseTopicResponse struct {
 	Name       string                                       // versions 0+
@@ -201,6 +208,12 @@ func (m *DescribeProducersResponseTopicResponse) readFrom(r *Reader, version int
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *DescribeProducersResponseTopicResponse) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // DescribeProducersResponsePartitionResponse is Kafka's PartitionResponse, inside DescribeProducersResponse.
@@ -249,6 +262,12 @@ func (m *DescribeProducersResponsePartitionResponse) readFrom(r *Reader, version
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *DescribeProducersResponsePartitionResponse) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // DescribeProducersResponseProducerState is Kafka's ProducerState, inside DescribeProducersResponse.

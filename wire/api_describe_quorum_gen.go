@@ -226,6 +226,16 @@ func (m *DescribeQuorumResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DescribeQuorumResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // DescribeQuorumResponseTopicData is Kafka's TopicData, inside DescribeQuorumResponse.
 type DescribeQuorumResponseTopicData struct {
 	TopicName  string                                // versions 0+
@@ -264,6 +274,12 @@ func (m *DescribeQuorumResponseTopicData) readFrom(r *Reader, version int16) {
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *DescribeQuorumResponseTopicData) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // DescribeQuorumResponsePartitionData is Kafka's PartitionData, inside DescribeQuorumResponse.
@@ -345,6 +361,12 @@ func (m *DescribeQuorumResponsePartitionData) readFrom(r *Reader, version int16)
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *DescribeQuorumResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // DescribeQuorumResponseReplicaState is Kafka's ReplicaState, inside DescribeQuorumResponse.

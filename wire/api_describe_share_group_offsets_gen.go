@@ -209,6 +209,13 @@ func (m *DescribeShareGroupOffsetsResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DescribeShareGroupOffsetsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Groups {
+		m.Groups[i].eachError(each)
+	}
+}
+
 // DescribeShareGroupOffsetsResponseGroup is Kafka's DescribeShareGroupOffsetsResponseGroup, inside DescribeShareGroupOffsetsResponse.
 type DescribeShareGroupOffsetsResponseGroup struct {
 	GroupID      string                                   // versions 0+
@@ -260,6 +267,15 @@ func (m *DescribeShareGroupOffsetsResponseGroup) readFrom(r *Reader, version int
 	r.SkipTags()
 }
 
+func (m *DescribeShareGroupOffsetsResponseGroup) eachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // DescribeShareGroupOffsetsResponseTopic is Kafka's DescribeShareGroupOffsetsResponseTopic, inside DescribeShareGroupOffsetsResponse.
 type DescribeShareGroupOffsetsResponseTopic struct {
 	TopicName  string                                       // versions 0+
@@ -302,6 +318,12 @@ func (m *DescribeShareGroupOffsetsResponseTopic) readFrom(r *Reader, version int
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *DescribeShareGroupOffsetsResponseTopic) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // DescribeShareGroupOffsetsResponsePartition is Kafka's DescribeShareGroupOffsetsResponsePartition, inside DescribeShareGroupOffsetsResponse.
@@ -352,4 +374,10 @@ func (m *DescribeShareGroupOffsetsResponsePartition) readFrom(r *Reader, version
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *DescribeShareGroupOffsetsResponsePartition) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

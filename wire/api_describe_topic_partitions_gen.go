@@ -219,6 +219,13 @@ func (m *DescribeTopicPartitionsResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DescribeTopicPartitionsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // DescribeTopicPartitionsResponseTopic is Kafka's DescribeTopicPartitionsResponseTopic, inside DescribeTopicPartitionsResponse.
 type DescribeTopicPartitionsResponseTopic struct {
 	ErrorCode                 int16                                      // versions 0+
@@ -273,6 +280,15 @@ func (m *DescribeTopicPartitionsResponseTopic) readFrom(r *Reader, version int16
 	}
 	m.TopicAuthorizedOperations = r.Int32()
 	r.SkipTags()
+}
+
+func (m *DescribeTopicPartitionsResponseTopic) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // DescribeTopicPartitionsResponsePartition is Kafka's DescribeTopicPartitionsResponsePartition, inside DescribeTopicPartitionsResponse.
@@ -364,6 +380,12 @@ func (m *DescribeTopicPartitionsResponsePartition) readFrom(r *Reader, version i
 		m.OfflineReplicas[i] = r.Int32()
 	}
 	r.SkipTags()
+}
+
+func (m *DescribeTopicPartitionsResponsePartition) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // DescribeTopicPartitionsResponseCursor is Kafka's Cursor, inside DescribeTopicPartitionsResponse.

@@ -129,6 +129,13 @@ func (m *DescribeTransactionsResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DescribeTransactionsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.TransactionStates {
+		m.TransactionStates[i].eachError(each)
+	}
+}
+
 // DescribeTransactionsResponseTransactionState is Kafka's TransactionState, inside DescribeTransactionsResponse.
 type DescribeTransactionsResponseTransactionState struct {
 	ErrorCode              int16                                   // versions 0+
@@ -194,6 +201,12 @@ func (m *DescribeTransactionsResponseTransactionState) readFrom(r *Reader, versi
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *DescribeTransactionsResponseTransactionState) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // DescribeTransactionsResponseTopicData is Kafka's TopicData, inside DescribeTransactionsResponse.

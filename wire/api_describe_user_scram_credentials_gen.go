@@ -170,6 +170,16 @@ func (m *DescribeUserScramCredentialsResponse) readFrom(r *Reader, version int16
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *DescribeUserScramCredentialsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult is Kafka's DescribeUserScramCredentialsResult, inside DescribeUserScramCredentialsResponse.
 type DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult struct {
 	User            string                                               // versions 0+
@@ -219,6 +229,12 @@ func (m *DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult)
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // DescribeUserScramCredentialsResponseCredentialInfo is Kafka's CredentialInfo, inside DescribeUserScramCredentialsResponse.

@@ -213,6 +213,16 @@ func (m *ElectLeadersResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *ElectLeadersResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.ReplicaElectionResults {
+		m.ReplicaElectionResults[i].eachError(each)
+	}
+}
+
 // ElectLeadersResponseReplicaElectionResult is Kafka's ReplicaElectionResult, inside ElectLeadersResponse.
 type ElectLeadersResponseReplicaElectionResult struct {
 	Topic           string                                // versions 0+
@@ -259,6 +269,12 @@ func (m *ElectLeadersResponseReplicaElectionResult) readFrom(r *Reader, version 
 	}
 }
 
+func (m *ElectLeadersResponseReplicaElectionResult) eachError(each func(ErrorCode)) {
+	for i := range m.PartitionResult {
+		m.PartitionResult[i].eachError(each)
+	}
+}
+
 // ElectLeadersResponsePartitionResult is Kafka's PartitionResult, inside ElectLeadersResponse.
 type ElectLeadersResponsePartitionResult struct {
 	PartitionID  int32   // versions 0+
@@ -294,5 +310,11 @@ func (m *ElectLeadersResponsePartitionResult) readFrom(r *Reader, version int16)
 	m.ErrorMessage = r.textPtr(flexible, true)
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *ElectLeadersResponsePartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -385,6 +385,16 @@ func (m *EndQuorumEpochResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *EndQuorumEpochResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // EndQuorumEpochResponseTopicData is Kafka's TopicData, inside EndQuorumEpochResponse.
 type EndQuorumEpochResponseTopicData struct {
 	TopicName  string                                // versions 0+
@@ -431,6 +441,12 @@ func (m *EndQuorumEpochResponseTopicData) readFrom(r *Reader, version int16) {
 	}
 }
 
+func (m *EndQuorumEpochResponseTopicData) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // EndQuorumEpochResponsePartitionData is Kafka's PartitionData, inside EndQuorumEpochResponse.
 type EndQuorumEpochResponsePartitionData struct {
 	PartitionIndex int32 // versions 0+
@@ -467,6 +483,12 @@ func (m *EndQuorumEpochResponsePartitionData) readFrom(r *Reader, version int16)
 	m.LeaderEpoch = r.Int32()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *EndQuorumEpochResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

@@ -112,3 +112,10 @@ func (m *EnvelopeResponse) readFrom(r *Reader, version int16) {
 	m.ErrorCode = r.Int16()
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *EnvelopeResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -126,3 +126,10 @@ func (m *ExpireDelegationTokenResponse) readFrom(r *Reader, version int16) {
 		r.SkipTags()
 	}
 }
+
+// EachError implements [Response].
+func (m *ExpireDelegationTokenResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -597,6 +597,16 @@ func (m *FetchResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *FetchResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // FetchResponseFetchableTopicResponse is Kafka's FetchableTopicResponse, inside FetchResponse.
 type FetchResponseFetchableTopicResponse struct {
 	Topic      string                       // versions 4-12, ignorable
@@ -656,6 +666,12 @@ func (m *FetchResponseFetchableTopicResponse) readFrom(r *Reader, version int16)
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *FetchResponseFetchableTopicResponse) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
 	}
 }
 
@@ -811,6 +827,12 @@ func (m *FetchResponsePartitionData) readFrom(r *Reader, version int16) {
 				r.skip(size)
 			}
 		}
+	}
+}
+
+func (m *FetchResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

@@ -334,6 +334,16 @@ func (m *FetchSnapshotResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *FetchSnapshotResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // FetchSnapshotResponseTopicSnapshot is Kafka's TopicSnapshot, inside FetchSnapshotResponse.
 type FetchSnapshotResponseTopicSnapshot struct {
 	Name       string                                   // versions 0+
@@ -372,6 +382,12 @@ func (m *FetchSnapshotResponseTopicSnapshot) readFrom(r *Reader, version int16) 
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *FetchSnapshotResponseTopicSnapshot) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // FetchSnapshotResponsePartitionSnapshot is Kafka's PartitionSnapshot, inside FetchSnapshotResponse.
@@ -440,6 +456,12 @@ func (m *FetchSnapshotResponsePartitionSnapshot) readFrom(r *Reader, version int
 		default:
 			r.skip(size)
 		}
+	}
+}
+
+func (m *FetchSnapshotResponsePartitionSnapshot) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

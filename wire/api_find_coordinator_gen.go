@@ -254,6 +254,16 @@ func (m *FindCoordinatorResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *FindCoordinatorResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Coordinators {
+		m.Coordinators[i].eachError(each)
+	}
+}
+
 // FindCoordinatorResponseCoordinator is Kafka's Coordinator, inside FindCoordinatorResponse.
 type FindCoordinatorResponseCoordinator struct {
 	Key          string  // versions 4+
@@ -302,4 +312,10 @@ func (m *FindCoordinatorResponseCoordinator) readFrom(r *Reader, version int16) 
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *FindCoordinatorResponseCoordinator) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

@@ -152,3 +152,10 @@ func (m *GetTelemetrySubscriptionsResponse) readFrom(r *Reader, version int16) {
 	}
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *GetTelemetrySubscriptionsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

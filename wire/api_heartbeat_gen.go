@@ -151,3 +151,10 @@ func (m *HeartbeatResponse) readFrom(r *Reader, version int16) {
 		r.SkipTags()
 	}
 }
+
+// EachError implements [Response].
+func (m *HeartbeatResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -238,6 +238,13 @@ func (m *IncrementalAlterConfigsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *IncrementalAlterConfigsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // IncrementalAlterConfigsResponseAlterConfigsResourceResponse is Kafka's AlterConfigsResourceResponse, inside IncrementalAlterConfigsResponse.
 type IncrementalAlterConfigsResponseAlterConfigsResourceResponse struct {
 	ErrorCode    int16   // versions 0+
@@ -280,5 +287,11 @@ func (m *IncrementalAlterConfigsResponseAlterConfigsResourceResponse) readFrom(r
 	m.ResourceName = r.Text(flexible)
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *IncrementalAlterConfigsResponseAlterConfigsResourceResponse) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

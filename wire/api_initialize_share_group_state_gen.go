@@ -200,6 +200,13 @@ func (m *InitializeShareGroupStateResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *InitializeShareGroupStateResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // InitializeShareGroupStateResponseInitializeStateResult is Kafka's InitializeStateResult, inside InitializeShareGroupStateResponse.
 type InitializeShareGroupStateResponseInitializeStateResult struct {
 	TopicID    UUID                                               // versions 0+
@@ -237,6 +244,12 @@ func (m *InitializeShareGroupStateResponseInitializeStateResult) readFrom(r *Rea
 	r.SkipTags()
 }
 
+func (m *InitializeShareGroupStateResponseInitializeStateResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // InitializeShareGroupStateResponsePartitionResult is Kafka's PartitionResult, inside InitializeShareGroupStateResponse.
 type InitializeShareGroupStateResponsePartitionResult struct {
 	Partition    int32   // versions 0+
@@ -267,4 +280,10 @@ func (m *InitializeShareGroupStateResponsePartitionResult) readFrom(r *Reader, v
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *InitializeShareGroupStateResponsePartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

@@ -301,6 +301,13 @@ func (m *JoinGroupResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *JoinGroupResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // JoinGroupResponseMember is Kafka's JoinGroupResponseMember, inside JoinGroupResponse.
 type JoinGroupResponseMember struct {
 	MemberID        string  // versions 0+

@@ -239,6 +239,16 @@ func (m *LeaveGroupResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *LeaveGroupResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Members {
+		m.Members[i].eachError(each)
+	}
+}
+
 // LeaveGroupResponseMemberResponse is Kafka's MemberResponse, inside LeaveGroupResponse.
 type LeaveGroupResponseMemberResponse struct {
 	MemberID        string  // versions 3+
@@ -277,5 +287,11 @@ func (m *LeaveGroupResponseMemberResponse) readFrom(r *Reader, version int16) {
 	m.ErrorCode = r.Int16()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *LeaveGroupResponseMemberResponse) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

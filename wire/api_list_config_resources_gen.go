@@ -135,6 +135,13 @@ func (m *ListConfigResourcesResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ListConfigResourcesResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // ListConfigResourcesResponseConfigResource is Kafka's ConfigResource, inside ListConfigResourcesResponse.
 type ListConfigResourcesResponseConfigResource struct {
 	ResourceName string // versions 0+

@@ -183,6 +183,13 @@ func (m *ListGroupsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *ListGroupsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // ListGroupsResponseListedGroup is Kafka's ListedGroup, inside ListGroupsResponse.
 type ListGroupsResponseListedGroup struct {
 	GroupID      string // versions 0+

@@ -260,6 +260,13 @@ func (m *ListOffsetsResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *ListOffsetsResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // ListOffsetsResponseListOffsetsTopicResponse is Kafka's ListOffsetsTopicResponse, inside ListOffsetsResponse.
 type ListOffsetsResponseListOffsetsTopicResponse struct {
 	Name       string                                            // versions 1+
@@ -303,6 +310,12 @@ func (m *ListOffsetsResponseListOffsetsTopicResponse) readFrom(r *Reader, versio
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *ListOffsetsResponseListOffsetsTopicResponse) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
 	}
 }
 
@@ -354,5 +367,11 @@ func (m *ListOffsetsResponseListOffsetsPartitionResponse) readFrom(r *Reader, ve
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *ListOffsetsResponseListOffsetsPartitionResponse) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -184,6 +184,13 @@ func (m *ListPartitionReassignmentsResponse) readFrom(r *Reader, version int16) 
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ListPartitionReassignmentsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // ListPartitionReassignmentsResponseOngoingTopicReassignment is Kafka's OngoingTopicReassignment, inside ListPartitionReassignmentsResponse.
 type ListPartitionReassignmentsResponseOngoingTopicReassignment struct {
 	Name       string                                                           // versions 0+

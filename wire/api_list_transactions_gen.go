@@ -186,6 +186,13 @@ func (m *ListTransactionsResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ListTransactionsResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // ListTransactionsResponseTransactionState is Kafka's TransactionState, inside ListTransactionsResponse.
 type ListTransactionsResponseTransactionState struct {
 	TransactionalID  string // versions 0+

@@ -293,6 +293,16 @@ func (m *MetadataResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *MetadataResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // MetadataResponseBroker is Kafka's MetadataResponseBroker, inside MetadataResponse.
 type MetadataResponseBroker struct {
 	NodeID int32   // versions 0+
@@ -429,6 +439,15 @@ func (m *MetadataResponseTopic) readFrom(r *Reader, version int16) {
 	}
 }
 
+func (m *MetadataResponseTopic) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // MetadataResponsePartition is Kafka's MetadataResponsePartition, inside MetadataResponse.
 type MetadataResponsePartition struct {
 	ErrorCode       int16   // versions 0+
@@ -507,5 +526,11 @@ func (m *MetadataResponsePartition) readFrom(r *Reader, version int16) {
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *MetadataResponsePartition) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -300,6 +300,13 @@ func (m *OffsetCommitResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *OffsetCommitResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // OffsetCommitResponseTopic is Kafka's OffsetCommitResponseTopic, inside OffsetCommitResponse.
 type OffsetCommitResponseTopic struct {
 	Name       string                          // versions 2-9, ignorable
@@ -362,6 +369,12 @@ func (m *OffsetCommitResponseTopic) readFrom(r *Reader, version int16) {
 	}
 }
 
+func (m *OffsetCommitResponseTopic) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // OffsetCommitResponsePartition is Kafka's OffsetCommitResponsePartition, inside OffsetCommitResponse.
 type OffsetCommitResponsePartition struct {
 	PartitionIndex int32 // versions 2+
@@ -390,5 +403,11 @@ func (m *OffsetCommitResponsePartition) readFrom(r *Reader, version int16) {
 	m.ErrorCode = r.Int16()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *OffsetCommitResponsePartition) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

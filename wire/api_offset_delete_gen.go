@@ -193,6 +193,16 @@ func (m *OffsetDeleteResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *OffsetDeleteResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // OffsetDeleteResponseTopic is Kafka's OffsetDeleteResponseTopic, inside OffsetDeleteResponse.
 type OffsetDeleteResponseTopic struct {
 	Name       string                          // versions 0+
@@ -231,6 +241,12 @@ func (m *OffsetDeleteResponseTopic) readFrom(r *Reader, version int16) {
 	}
 }
 
+func (m *OffsetDeleteResponseTopic) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // OffsetDeleteResponsePartition is Kafka's OffsetDeleteResponsePartition, inside OffsetDeleteResponse.
 type OffsetDeleteResponsePartition struct {
 	PartitionIndex int32 // versions 0+
@@ -252,4 +268,10 @@ func (m *OffsetDeleteResponsePartition) appendTo(dst []byte, version int16) ([]b
 func (m *OffsetDeleteResponsePartition) readFrom(r *Reader, version int16) {
 	m.PartitionIndex = r.Int32()
 	m.ErrorCode = r.Int16()
+}
+
+func (m *OffsetDeleteResponsePartition) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

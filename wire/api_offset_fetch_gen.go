@@ -410,6 +410,19 @@ func (m *OffsetFetchResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *OffsetFetchResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Groups {
+		m.Groups[i].eachError(each)
+	}
+}
+
 // OffsetFetchResponseTopic is Kafka's OffsetFetchResponseTopic, inside OffsetFetchResponse.
 type OffsetFetchResponseTopic struct {
 	Name       string                         // versions 1-7
@@ -453,6 +466,12 @@ func (m *OffsetFetchResponseTopic) readFrom(r *Reader, version int16) {
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *OffsetFetchResponseTopic) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
 	}
 }
 
@@ -508,6 +527,12 @@ func (m *OffsetFetchResponsePartition) readFrom(r *Reader, version int16) {
 	}
 }
 
+func (m *OffsetFetchResponsePartition) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // OffsetFetchResponseGroup is Kafka's OffsetFetchResponseGroup, inside OffsetFetchResponse.
 type OffsetFetchResponseGroup struct {
 	GroupID   string                      // versions 8+
@@ -550,6 +575,15 @@ func (m *OffsetFetchResponseGroup) readFrom(r *Reader, version int16) {
 	}
 	m.ErrorCode = r.Int16()
 	r.SkipTags()
+}
+
+func (m *OffsetFetchResponseGroup) eachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // OffsetFetchResponseTopics is Kafka's OffsetFetchResponseTopics, inside OffsetFetchResponse.
@@ -608,6 +642,12 @@ func (m *OffsetFetchResponseTopics) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+func (m *OffsetFetchResponseTopics) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // OffsetFetchResponsePartitions is Kafka's OffsetFetchResponsePartitions, inside OffsetFetchResponse.
 type OffsetFetchResponsePartitions struct {
 	PartitionIndex       int32   // versions 8+
@@ -646,4 +686,10 @@ func (m *OffsetFetchResponsePartitions) readFrom(r *Reader, version int16) {
 	m.Metadata = r.textPtr(true, true)
 	m.ErrorCode = r.Int16()
 	r.SkipTags()
+}
+
+func (m *OffsetFetchResponsePartitions) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

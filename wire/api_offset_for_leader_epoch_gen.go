@@ -232,6 +232,13 @@ func (m *OffsetForLeaderEpochResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *OffsetForLeaderEpochResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // OffsetForLeaderEpochResponseOffsetForLeaderTopicResult is Kafka's OffsetForLeaderTopicResult, inside OffsetForLeaderEpochResponse.
 type OffsetForLeaderEpochResponseOffsetForLeaderTopicResult struct {
 	Topic      string                                       // versions 2+
@@ -278,6 +285,12 @@ func (m *OffsetForLeaderEpochResponseOffsetForLeaderTopicResult) readFrom(r *Rea
 	}
 }
 
+func (m *OffsetForLeaderEpochResponseOffsetForLeaderTopicResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // OffsetForLeaderEpochResponseEpochEndOffset is Kafka's EpochEndOffset, inside OffsetForLeaderEpochResponse.
 type OffsetForLeaderEpochResponseEpochEndOffset struct {
 	ErrorCode   int16 // versions 2+
@@ -314,5 +327,11 @@ func (m *OffsetForLeaderEpochResponseEpochEndOffset) readFrom(r *Reader, version
 	m.EndOffset = r.Int64()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *OffsetForLeaderEpochResponseEpochEndOffset) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

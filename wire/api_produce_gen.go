@@ -290,6 +290,13 @@ func (m *ProduceResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *ProduceResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // ProduceResponseTopicProduceResponse is Kafka's TopicProduceResponse, inside ProduceResponse.
 type ProduceResponseTopicProduceResponse struct {
 	Name               string                                    // versions 3-12, ignorable
@@ -349,6 +356,12 @@ func (m *ProduceResponseTopicProduceResponse) readFrom(r *Reader, version int16)
 	}
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *ProduceResponseTopicProduceResponse) eachError(each func(ErrorCode)) {
+	for i := range m.PartitionResponses {
+		m.PartitionResponses[i].eachError(each)
 	}
 }
 
@@ -465,6 +478,12 @@ func (m *ProduceResponsePartitionProduceResponse) readFrom(r *Reader, version in
 				r.skip(size)
 			}
 		}
+	}
+}
+
+func (m *ProduceResponsePartitionProduceResponse) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }
 

@@ -120,3 +120,10 @@ func (m *PushTelemetryResponse) readFrom(r *Reader, version int16) {
 	m.ErrorCode = r.Int16()
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *PushTelemetryResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

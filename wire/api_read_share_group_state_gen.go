@@ -194,6 +194,13 @@ func (m *ReadShareGroupStateResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ReadShareGroupStateResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // ReadShareGroupStateResponseReadStateResult is Kafka's ReadStateResult, inside ReadShareGroupStateResponse.
 type ReadShareGroupStateResponseReadStateResult struct {
 	TopicID    UUID                                         // versions 0+
@@ -229,6 +236,12 @@ func (m *ReadShareGroupStateResponseReadStateResult) readFrom(r *Reader, version
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *ReadShareGroupStateResponseReadStateResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // ReadShareGroupStateResponsePartitionResult is Kafka's PartitionResult, inside ReadShareGroupStateResponse.
@@ -285,6 +298,12 @@ func (m *ReadShareGroupStateResponsePartitionResult) readFrom(r *Reader, version
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *ReadShareGroupStateResponsePartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // ReadShareGroupStateResponseStateBatch is Kafka's StateBatch, inside ReadShareGroupStateResponse.

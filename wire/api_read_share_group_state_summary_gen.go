@@ -196,6 +196,13 @@ func (m *ReadShareGroupStateSummaryResponse) readFrom(r *Reader, version int16) 
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ReadShareGroupStateSummaryResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // ReadShareGroupStateSummaryResponseReadStateSummaryResult is Kafka's ReadStateSummaryResult, inside ReadShareGroupStateSummaryResponse.
 type ReadShareGroupStateSummaryResponseReadStateSummaryResult struct {
 	TopicID    UUID                                                // versions 0+
@@ -231,6 +238,12 @@ func (m *ReadShareGroupStateSummaryResponseReadStateSummaryResult) readFrom(r *R
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *ReadShareGroupStateSummaryResponseReadStateSummaryResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // ReadShareGroupStateSummaryResponsePartitionResult is Kafka's PartitionResult, inside ReadShareGroupStateSummaryResponse.
@@ -285,4 +298,10 @@ func (m *ReadShareGroupStateSummaryResponsePartitionResult) readFrom(r *Reader, 
 		m.DeliveryCompleteCount = -1
 	}
 	r.SkipTags()
+}
+
+func (m *ReadShareGroupStateSummaryResponsePartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

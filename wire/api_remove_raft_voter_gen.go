@@ -122,3 +122,10 @@ func (m *RemoveRaftVoterResponse) readFrom(r *Reader, version int16) {
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *RemoveRaftVoterResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -133,3 +133,10 @@ func (m *SaslAuthenticateResponse) readFrom(r *Reader, version int16) {
 		r.SkipTags()
 	}
 }
+
+// EachError implements [Response].
+func (m *SaslAuthenticateResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

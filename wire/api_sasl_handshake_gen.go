@@ -115,3 +115,10 @@ func (m *SaslHandshakeResponse) readFrom(r *Reader, version int16) {
 		}
 	}
 }
+
+// EachError implements [Response].
+func (m *SaslHandshakeResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

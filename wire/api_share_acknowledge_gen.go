@@ -304,6 +304,16 @@ func (m *ShareAcknowledgeResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ShareAcknowledgeResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // ShareAcknowledgeResponseShareAcknowledgeTopicResponse is Kafka's ShareAcknowledgeTopicResponse, inside ShareAcknowledgeResponse.
 type ShareAcknowledgeResponseShareAcknowledgeTopicResponse struct {
 	TopicID    UUID                                    // versions 1+
@@ -339,6 +349,12 @@ func (m *ShareAcknowledgeResponseShareAcknowledgeTopicResponse) readFrom(r *Read
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *ShareAcknowledgeResponseShareAcknowledgeTopicResponse) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // ShareAcknowledgeResponsePartitionData is Kafka's PartitionData, inside ShareAcknowledgeResponse.
@@ -378,6 +394,12 @@ func (m *ShareAcknowledgeResponsePartitionData) readFrom(r *Reader, version int1
 	m.ErrorMessage = r.textPtr(true, true)
 	m.CurrentLeader.readFrom(r, version)
 	r.SkipTags()
+}
+
+func (m *ShareAcknowledgeResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // ShareAcknowledgeResponseLeaderIDAndEpoch is Kafka's LeaderIdAndEpoch, inside ShareAcknowledgeResponse.

@@ -374,6 +374,16 @@ func (m *ShareFetchResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ShareFetchResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Responses {
+		m.Responses[i].eachError(each)
+	}
+}
+
 // ShareFetchResponseShareFetchableTopicResponse is Kafka's ShareFetchableTopicResponse, inside ShareFetchResponse.
 type ShareFetchResponseShareFetchableTopicResponse struct {
 	TopicID    UUID                              // versions 1+
@@ -409,6 +419,12 @@ func (m *ShareFetchResponseShareFetchableTopicResponse) readFrom(r *Reader, vers
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *ShareFetchResponseShareFetchableTopicResponse) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
 }
 
 // ShareFetchResponsePartitionData is Kafka's PartitionData, inside ShareFetchResponse.
@@ -478,6 +494,15 @@ func (m *ShareFetchResponsePartitionData) readFrom(r *Reader, version int16) {
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *ShareFetchResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	if m.AcknowledgeErrorCode != 0 {
+		each(ErrorCode(m.AcknowledgeErrorCode))
+	}
 }
 
 // ShareFetchResponseLeaderIDAndEpoch is Kafka's LeaderIdAndEpoch, inside ShareFetchResponse.

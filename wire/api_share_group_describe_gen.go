@@ -133,6 +133,13 @@ func (m *ShareGroupDescribeResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ShareGroupDescribeResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Groups {
+		m.Groups[i].eachError(each)
+	}
+}
+
 // ShareGroupDescribeResponseDescribedGroup is Kafka's DescribedGroup, inside ShareGroupDescribeResponse.
 type ShareGroupDescribeResponseDescribedGroup struct {
 	ErrorCode            int16                              // versions 1+
@@ -208,6 +215,12 @@ func (m *ShareGroupDescribeResponseDescribedGroup) readFrom(r *Reader, version i
 	}
 	m.AuthorizedOperations = r.Int32()
 	r.SkipTags()
+}
+
+func (m *ShareGroupDescribeResponseDescribedGroup) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // ShareGroupDescribeResponseMember is Kafka's Member, inside ShareGroupDescribeResponse.

@@ -185,6 +185,13 @@ func (m *ShareGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *ShareGroupHeartbeatResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // ShareGroupHeartbeatResponseAssignment is Kafka's Assignment, inside ShareGroupHeartbeatResponse.
 type ShareGroupHeartbeatResponseAssignment struct {
 	TopicPartitions []ShareGroupHeartbeatResponseTopicPartitions // versions 1+

@@ -145,6 +145,13 @@ func (m *StreamsGroupDescribeResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *StreamsGroupDescribeResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Groups {
+		m.Groups[i].eachError(each)
+	}
+}
+
 // StreamsGroupDescribeResponseDescribedGroup is Kafka's DescribedGroup, inside StreamsGroupDescribeResponse.
 type StreamsGroupDescribeResponseDescribedGroup struct {
 	ErrorCode                 int16                                            // versions 0+
@@ -278,6 +285,12 @@ func (m *StreamsGroupDescribeResponseDescribedGroup) readFrom(r *Reader, version
 		m.AssignorName = nil
 	}
 	r.SkipTags()
+}
+
+func (m *StreamsGroupDescribeResponseDescribedGroup) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // StreamsGroupDescribeResponseTopology is Kafka's Topology, inside StreamsGroupDescribeResponse.

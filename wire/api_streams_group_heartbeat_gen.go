@@ -836,6 +836,13 @@ func (m *StreamsGroupHeartbeatResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *StreamsGroupHeartbeatResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // StreamsGroupHeartbeatResponseStatus is Kafka's Status, inside StreamsGroupHeartbeatResponse.
 type StreamsGroupHeartbeatResponseStatus struct {
 	StatusCode   int8   // versions 0+

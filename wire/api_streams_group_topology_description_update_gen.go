@@ -339,3 +339,10 @@ func (m *StreamsGroupTopologyDescriptionUpdateResponse) readFrom(r *Reader, vers
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *StreamsGroupTopologyDescriptionUpdateResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

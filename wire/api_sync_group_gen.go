@@ -257,3 +257,10 @@ func (m *SyncGroupResponse) readFrom(r *Reader, version int16) {
 		r.SkipTags()
 	}
 }
+
+// EachError implements [Response].
+func (m *SyncGroupResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -315,6 +315,13 @@ func (m *TxnOffsetCommitResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *TxnOffsetCommitResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // TxnOffsetCommitResponseTopic is Kafka's TxnOffsetCommitResponseTopic, inside TxnOffsetCommitResponse.
 type TxnOffsetCommitResponseTopic struct {
 	Name       string                             // versions 0-5, ignorable
@@ -377,6 +384,12 @@ func (m *TxnOffsetCommitResponseTopic) readFrom(r *Reader, version int16) {
 	}
 }
 
+func (m *TxnOffsetCommitResponseTopic) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // TxnOffsetCommitResponsePartition is Kafka's TxnOffsetCommitResponsePartition, inside TxnOffsetCommitResponse.
 type TxnOffsetCommitResponsePartition struct {
 	PartitionIndex int32 // versions 0+
@@ -405,5 +418,11 @@ func (m *TxnOffsetCommitResponsePartition) readFrom(r *Reader, version int16) {
 	m.ErrorCode = r.Int16()
 	if flexible {
 		r.SkipTags()
+	}
+}
+
+func (m *TxnOffsetCommitResponsePartition) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
 	}
 }

@@ -111,3 +111,10 @@ func (m *UnregisterBrokerResponse) readFrom(r *Reader, version int16) {
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
 }
+
+// EachError implements [Response].
+func (m *UnregisterBrokerResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}

@@ -214,6 +214,16 @@ func (m *UpdateFeaturesResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *UpdateFeaturesResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // UpdateFeaturesResponseUpdatableFeatureResult is Kafka's UpdatableFeatureResult, inside UpdateFeaturesResponse.
 type UpdateFeaturesResponseUpdatableFeatureResult struct {
 	Feature      string  // versions 0-1
@@ -247,4 +257,10 @@ func (m *UpdateFeaturesResponseUpdatableFeatureResult) readFrom(r *Reader, versi
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *UpdateFeaturesResponseUpdatableFeatureResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

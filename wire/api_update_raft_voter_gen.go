@@ -228,6 +228,13 @@ func (m *UpdateRaftVoterResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *UpdateRaftVoterResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+}
+
 // UpdateRaftVoterResponseCurrentLeader is Kafka's CurrentLeader, inside UpdateRaftVoterResponse.
 type UpdateRaftVoterResponseCurrentLeader struct {
 	LeaderID    int32  // versions 0+, default -1

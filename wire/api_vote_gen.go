@@ -296,6 +296,16 @@ func (m *VoteResponse) readFrom(r *Reader, version int16) {
 	}
 }
 
+// EachError implements [Response].
+func (m *VoteResponse) EachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
+}
+
 // VoteResponseTopicData is Kafka's TopicData, inside VoteResponse.
 type VoteResponseTopicData struct {
 	TopicName  string                      // versions 0+
@@ -336,6 +346,12 @@ func (m *VoteResponseTopicData) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+func (m *VoteResponseTopicData) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // VoteResponsePartitionData is Kafka's PartitionData, inside VoteResponse.
 type VoteResponsePartitionData struct {
 	PartitionIndex int32 // versions 0+
@@ -371,6 +387,12 @@ func (m *VoteResponsePartitionData) readFrom(r *Reader, version int16) {
 	m.LeaderEpoch = r.Int32()
 	m.VoteGranted = r.Bool()
 	r.SkipTags()
+}
+
+func (m *VoteResponsePartitionData) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }
 
 // VoteResponseNodeEndpoint is Kafka's NodeEndpoint, inside VoteResponse.

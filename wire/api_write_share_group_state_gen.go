@@ -261,6 +261,13 @@ func (m *WriteShareGroupStateResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *WriteShareGroupStateResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Results {
+		m.Results[i].eachError(each)
+	}
+}
+
 // WriteShareGroupStateResponseWriteStateResult is Kafka's WriteStateResult, inside WriteShareGroupStateResponse.
 type WriteShareGroupStateResponseWriteStateResult struct {
 	TopicID    UUID                                          // versions 0+
@@ -298,6 +305,12 @@ func (m *WriteShareGroupStateResponseWriteStateResult) readFrom(r *Reader, versi
 	r.SkipTags()
 }
 
+func (m *WriteShareGroupStateResponseWriteStateResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // WriteShareGroupStateResponsePartitionResult is Kafka's PartitionResult, inside WriteShareGroupStateResponse.
 type WriteShareGroupStateResponsePartitionResult struct {
 	Partition    int32   // versions 0+
@@ -328,4 +341,10 @@ func (m *WriteShareGroupStateResponsePartitionResult) readFrom(r *Reader, versio
 	m.ErrorCode = r.Int16()
 	m.ErrorMessage = r.textPtr(true, true)
 	r.SkipTags()
+}
+
+func (m *WriteShareGroupStateResponsePartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

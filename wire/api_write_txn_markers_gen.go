@@ -218,6 +218,13 @@ func (m *WriteTxnMarkersResponse) readFrom(r *Reader, version int16) {
 	r.SkipTags()
 }
 
+// EachError implements [Response].
+func (m *WriteTxnMarkersResponse) EachError(each func(ErrorCode)) {
+	for i := range m.Markers {
+		m.Markers[i].eachError(each)
+	}
+}
+
 // WriteTxnMarkersResponseWritableTxnMarkerResult is Kafka's WritableTxnMarkerResult, inside WriteTxnMarkersResponse.
 type WriteTxnMarkersResponseWritableTxnMarkerResult struct {
 	ProducerID int64                                                 // versions 1+
@@ -253,6 +260,12 @@ func (m *WriteTxnMarkersResponseWritableTxnMarkerResult) readFrom(r *Reader, ver
 		}
 	}
 	r.SkipTags()
+}
+
+func (m *WriteTxnMarkersResponseWritableTxnMarkerResult) eachError(each func(ErrorCode)) {
+	for i := range m.Topics {
+		m.Topics[i].eachError(each)
+	}
 }
 
 // WriteTxnMarkersResponseWritableTxnMarkerTopicResult is Kafka's WritableTxnMarkerTopicResult, inside WriteTxnMarkersResponse.
@@ -295,6 +308,12 @@ func (m *WriteTxnMarkersResponseWritableTxnMarkerTopicResult) readFrom(r *Reader
 	r.SkipTags()
 }
 
+func (m *WriteTxnMarkersResponseWritableTxnMarkerTopicResult) eachError(each func(ErrorCode)) {
+	for i := range m.Partitions {
+		m.Partitions[i].eachError(each)
+	}
+}
+
 // WriteTxnMarkersResponseWritableTxnMarkerPartitionResult is Kafka's WritableTxnMarkerPartitionResult, inside WriteTxnMarkersResponse.
 type WriteTxnMarkersResponseWritableTxnMarkerPartitionResult struct {
 	PartitionIndex int32 // versions 1+
@@ -318,4 +337,10 @@ func (m *WriteTxnMarkersResponseWritableTxnMarkerPartitionResult) readFrom(r *Re
 	m.PartitionIndex = r.Int32()
 	m.ErrorCode = r.Int16()
 	r.SkipTags()
+}
+
+func (m *WriteTxnMarkersResponseWritableTxnMarkerPartitionResult) eachError(each func(ErrorCode)) {
+	if m.ErrorCode != 0 {
+		each(ErrorCode(m.ErrorCode))
+	}
 }

@@ -31,6 +31,9 @@ type Request interface {
 type Response interface {
 	Message
 	Key() Key
+	// EachError calls each for every error code in the answer that is not
+	// [None]: of the whole, and of topics, partitions and what else it has.
+	EachError(each func(ErrorCode))
 }
 
 // Key numbers a kind of request ("API key").

@@ -325,6 +325,9 @@ func (s *session) replyIn(c *call, version int16, r wire.Response) {
 	now := s.opts.Now()
 	s.chargeTime(c, now)
 	c.tell(r)
+	if c.Key != wire.ProduceKey { // It counts its errors where it meets them.
+		r.EachError(func(e wire.ErrorCode) { s.stats.failed(c.Key, e) })
+	}
 	out, err := wire.AppendResponse(c.a.Buffer(), version, c.CorrelationID, r)
 	if err != nil { // A bug of ours: an answer that its version cannot say.
 		s.opts.Log.Error("answer cannot be encoded", "api", c.Key, "version", version, "err", err)

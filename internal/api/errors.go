@@ -129,7 +129,6 @@ func code(err error) wire.ErrorCode {
 // a while, with what was asked.
 func (s *session) codeOf(err error, c *call) int16 {
 	k := code(err)
-	s.stats.failed(c.Key, k)
 	if k == wire.UnknownServerError && !foreseen(err) && s.limit.allow() {
 		s.opts.Log.Error("unexpected error", "api", c.Key, "version", c.Version, "peer", s.conn.RemoteAddr(), "err", err)
 	}

@@ -103,8 +103,9 @@ func (f *fetchAnswer) partCode(p *fetchPart) int16 {
 	f.session.stats.FetchErrors.Add(1)
 	code := f.session.codeOf(p.err, &f.call)
 	if code == int16(wire.KafkaStorageError) && f.call.Version < firstFetchStorageError {
-		return int16(wire.NotLeaderOrFollower)
+		code = int16(wire.NotLeaderOrFollower)
 	}
+	f.session.stats.failed(f.call.Key, wire.ErrorCode(code))
 	return code
 }
 

@@ -283,6 +283,7 @@ func (p *produceAnswer) refuse(c *call, out *wire.ProduceResponsePartitionProduc
 	p.failed = true
 	p.session.stats.ProduceErrors.Add(1)
 	out.ErrorCode = p.session.codeOf(err, c)
+	p.session.stats.failed(c.Key, wire.ErrorCode(out.ErrorCode))
 	out.BaseOffset, out.LogAppendTimeMs = -1, -1
 	var (
 		r *record.Error
@@ -343,8 +344,10 @@ func (p *produceAnswer) Poll(*listener.Answer) {
 			err = wire.RequestTimedOut // The records stay.
 		}
 		if err != nil {
+			out := &p.response.Responses[w.topic].PartitionResponses[w.index]
+			out.ErrorCode = p.session.codeOf(err, &p.call)
 			p.session.stats.ProduceErrors.Add(1)
-			p.response.Responses[w.topic].PartitionResponses[w.index].ErrorCode = p.session.codeOf(err, &p.call)
+			p.session.stats.failed(p.call.Key, wire.ErrorCode(out.ErrorCode))
 		}
 	}
 	p.waits = left

@@ -171,6 +171,9 @@ func (w writer) methods(s *structure) {
 	w.reset(s)
 	w.appendTo(s)
 	w.readFrom(s)
+	if s.msg.Type == "response" && (s == s.msg.top || s.hasErrors()) {
+		w.eachError(s)
+	}
 	if s.compared {
 		w.isDefault(s)
 	}
