@@ -22,13 +22,14 @@ import (
 func newLogCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
-		Short: "Look into log directories, ours and Apache Kafka's",
-		Long: `Look into log directories, ours and Apache Kafka's.
+		Short: "Look into log directories, ours and Apache Kafka's, and mend them",
+		Long: `Look into log directories, ours and Apache Kafka's, and mend them.
 
-Nothing is changed, and no broker needs to run; one that does may be writing the
-last segment meanwhile.`,
+dump and verify change nothing, and no broker needs to run; one that does may be
+writing the last segment meanwhile. compact and reindex refuse directories that
+a broker has.`,
 	}
-	cmd.AddCommand(newLogDumpCmd(), newLogVerifyCmd())
+	cmd.AddCommand(newLogDumpCmd(), newLogVerifyCmd(), newLogCompactCmd(), newLogReindexCmd())
 	return cmd
 }
 

@@ -230,8 +230,10 @@ func (w *cleanWriter) sealed() *segment {
 // settle says that the files have their names: the memory can go.
 func (s *segment) settle() {
 	s.swapping = false
+	if n := len(s.times.tail); n > 0 {
+		s.times.floor, _ = entryTime(s.times.tail[n-timeWidth:])
+	}
 	for _, x := range [...]*sparse{&s.offsets, &s.times} {
 		x.inFile, x.tail = x.count(), nil
-		x.floorKnown = false
 	}
 }

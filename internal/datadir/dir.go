@@ -57,6 +57,26 @@ func Open(fs vfs.FS, path string, want Identity, random io.Reader) (*Dir, error)
 	return d, nil
 }
 
+// OpenAsIs takes a data directory that is there into possession, ours or
+// Kafka's, and changes nothing in it: for who mends logs while no broker runs.
+//
+// fs.ErrNotExist if it is not a data directory, vfs.ErrLocked if another process
+// has it.
+func OpenAsIs(fs vfs.FS, path string) (*Dir, error) {
+	b, err := vfs.ReadFile(fs, filepath.Join(path, MetaFile), maxTextFile)
+	if err != nil {
+		return nil, fmt.Errorf("datadir: %w", err)
+	}
+	d := &Dir{fs: fs, path: path}
+	if d.meta, err = ParseMeta(b); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(path, MetaFile), err)
+	}
+	if d.lock, err = fs.Lock(filepath.Join(path, LockFile)); err != nil {
+		return nil, fmt.Errorf("datadir: %w", err)
+	}
+	return d, nil
+}
+
 // makeDir makes the directory, and the names on the way to it durable: what is
 // promised in it must not hang on a name that a power cut takes. A directory
 // that is there may be one that an earlier start made and was killed before it

@@ -1,6 +1,10 @@
 package datadir
 
 import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/model"
 )
@@ -20,7 +24,29 @@ type Recovery struct {
 
 // TakeRecovery reads the marks and checkpoints and takes the clean shutdown
 // file away.
-func (d *Dir) TakeRecovery() (r Recovery, err error) {
+func (d *Dir) TakeRecovery() (Recovery, error) {
+	r, err := d.readRecovery()
+	if err == nil {
+		r.BrokerEpoch, r.Clean, err = d.TakeClean()
+	}
+	return r, err
+}
+
+// PeekRecovery is TakeRecovery for who leaves everything as it is.
+func (d *Dir) PeekRecovery() (Recovery, error) {
+	r, err := d.readRecovery()
+	if err != nil {
+		return r, err
+	}
+	r.BrokerEpoch = -1
+	_, err = d.fs.Stat(filepath.Join(d.path, CleanFile))
+	if r.Clean = err == nil; errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return r, err
+}
+
+func (d *Dir) readRecovery() (r Recovery, err error) {
 	if r.Marks, r.Known, err = d.Marks(); err != nil {
 		return r, err
 	}
@@ -31,8 +57,7 @@ func (d *Dir) TakeRecovery() (r Recovery, err error) {
 			return r, err
 		}
 	}
-	r.BrokerEpoch, r.Clean, err = d.TakeClean()
-	return r, err
+	return r, nil
 }
 
 // Options fills in what commitlog.Open has to know of one log.

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/producers"
 	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/record"
 )
 
 // Dirt is how much of a partition's log waits for compaction.
@@ -92,4 +94,26 @@ func (p *Partition) lastBatches() map[model.ProducerID]commitlog.LastBatch {
 		last[a.ID] = commitlog.LastBatch{Offset: a.LastOffset, Epoch: a.Epoch}
 	}
 	return last
+}
+
+// Reindex makes the indexes of the log anew from its batches: see
+// [commitlog.Log.Reindex].
+func (p *Partition) Reindex(ctx context.Context, progress func(bytes int)) (commitlog.Reindexed, error) {
+	log := p.Log()
+	state := producers.New(producers.Options{})
+	var aborted []commitlog.AbortedTxn
+	err := log.Scan(log.Start(), func(b record.Batch) error {
+		if done, ok := state.Apply(b); ok && done.Aborted {
+			aborted = append(aborted, abortedTxn(done))
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return commitlog.Reindexed{}, err
+	}
+	return log.Reindex(ctx, aborted, progress)
+}
+
+func abortedTxn(done producers.Completed) commitlog.AbortedTxn {
+	return commitlog.AbortedTxn{ProducerID: done.ProducerID, First: done.FirstOffset, Last: done.LastOffset, LastStable: done.LastStable}
 }

@@ -175,9 +175,7 @@ func applyBatch(log *commitlog.Log, state *producers.State, b record.Batch) erro
 	if !ok || !done.Aborted {
 		return nil
 	}
-	return log.AppendAborted(commitlog.AbortedTxn{
-		ProducerID: done.ProducerID, First: done.FirstOffset, Last: done.LastOffset, LastStable: done.LastStable,
-	})
+	return log.AppendAborted(abortedTxn(done))
 }
 
 // Assign tells the partition who leads and who replicates. synced says that

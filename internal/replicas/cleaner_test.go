@@ -662,7 +662,7 @@ func TestCleanerMemory(t *testing.T) {
 		cfg.Backoff = time.Hour
 		done := make(chan struct{})
 		go func() { w.cleaner.work(ctx, cfg); close(done) }()
-		for d := time.Now().Add(3*time.Second); time.Now().Before(d); time.Sleep(time.Millisecond) {
+		for d := time.Now().Add(3 * time.Second); time.Now().Before(d); time.Sleep(time.Millisecond) {
 			w.cleaner.choosing.Lock()
 			_, more := w.cleaner.dirtiest()
 			w.cleaner.choosing.Unlock()
