@@ -20,6 +20,7 @@ func replicaMetrics() []metric {
 		{"replicas_log_bytes", gauge, "Bytes of all logs. Shorten retention.ms or retention.bytes before the disk is full.", nil},
 		{"replicas_segments", gauge, "Segments of all logs. Hundreds a partition: raise segment.bytes or segment.ms.", nil},
 		{"replicas_producers", gauge, "Producer ids remembered, over all partitions. Many: clients get a new id for each few records, so let them keep their producers.", nil},
+		{"replicas_oldest_transaction_seconds", gauge, "Age of the oldest transaction that is open in a partition; 0 if none is. Above transaction.max.timeout.ms and some minutes it hangs, and read_committed readers of that partition with it: barnabas txn find-hanging names it, barnabas txn abort ends it.", nil},
 		{"replicas_unsynced_records", gauge, "Records appended and not durable yet. With durability=fsync it is what one sync takes; growing without end the disk is too slow.", nil},
 		{"replicas_flush_seconds", times, "Time to make a group of appends durable, which every acks=all waits for. When it is long the disk is: use a faster one, or more directories.", nil},
 		{"replicas_flushed_bytes_total", counter, "Bytes made durable. Divided by the number of flushes, how much one sync is shared by.", nil},
@@ -35,6 +36,7 @@ func replicaMetrics() []metric {
 		{"partition_end_offset", gauge, "One past the last offset of a partition. Its rate is the records per second. Shown with metrics.partitions=true.", part},
 		{"partition_committed_offset", gauge, "How far a partition is committed. Behind the end for long: the disk is slow. Shown with metrics.partitions=true.", part},
 		{"partition_stable_offset", gauge, "How far read_committed readers get. Behind the committed offset for long: a transaction hangs. Shown with metrics.partitions=true.", part},
+		{"partition_oldest_transaction_seconds", gauge, "Age of the oldest transaction that is open in a partition; 0 if none is. See replicas_oldest_transaction_seconds. Shown with metrics.partitions=true.", part},
 	}
 }
 
@@ -46,6 +48,7 @@ func (c *collector) replicas(s sink) {
 	s.level("replicas_log_bytes", t.Bytes)
 	s.level("replicas_segments", int64(t.Segments))
 	s.level("replicas_producers", int64(t.Producers))
+	s.send("replicas_oldest_transaction_seconds", c.age(t.OldestTxn))
 	s.level("replicas_unsynced_records", t.Unsynced)
 	st := r.Stats()
 	s.times("replicas_flush_seconds", st.Flushes.Counts())
@@ -56,8 +59,17 @@ func (c *collector) replicas(s sink) {
 	}
 }
 
-// partitions shows each partition for itself: six series each, so only who asks
-// for it gets it.
+// age is for how many seconds something lasts that began at a time in
+// milliseconds since 1970; 0 is nothing.
+func (c *collector) age(since int64) float64 {
+	if since <= 0 {
+		return 0
+	}
+	return max(0, float64(c.b.opts.Now().UnixMilli()-since)/1000)
+}
+
+// partitions shows each partition for itself: seven series each, so only who
+// asks for it gets it.
 func (c *collector) partitions(s sink) {
 	c.b.replicas.Load().Numbers(func(p model.Partition, n partition.Numbers) {
 		index := strconv.Itoa(int(p.Index))
@@ -67,6 +79,7 @@ func (c *collector) partitions(s sink) {
 		s.level("partition_end_offset", int64(n.End), p.Topic, index)
 		s.level("partition_committed_offset", int64(n.Committed), p.Topic, index)
 		s.level("partition_stable_offset", int64(n.Stable), p.Topic, index)
+		s.send("partition_oldest_transaction_seconds", c.age(n.OldestTxn), p.Topic, index)
 	})
 }
 

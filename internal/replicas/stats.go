@@ -34,6 +34,9 @@ type Totals struct {
 	Segments, Producers int
 	// Unsynced is how many records are appended and not durable yet.
 	Unsynced int64
+	// OldestTxn is the timestamp of the oldest open transaction, in milliseconds
+	// since 1970; 0 if none is open.
+	OldestTxn int64
 }
 
 // Totals sums up what this node has.
@@ -55,6 +58,9 @@ func (r *Replicas) Totals() Totals {
 		t.Bytes += n.Bytes
 		t.Segments += n.Segments
 		t.Producers += n.Producers
+		if n.OldestTxn > 0 && (t.OldestTxn == 0 || n.OldestTxn < t.OldestTxn) {
+			t.OldestTxn = n.OldestTxn
+		}
 		t.Unsynced += max(0, int64(n.End-x.Log().SyncedEnd()))
 	})
 	return t
