@@ -50,12 +50,9 @@ type Options struct {
 	Rules     controller.Rules
 	// Groups and Transactions are this node's coordinators.
 	Groups, Transactions Coordinator
-	// Advertised is where clients find this node, by listener. A host of ""
-	// stands for the address that the client's connection came in by.
-	Advertised map[string]Address
-	Now        func() time.Time
-	Log        *slog.Logger
-	Loggers    Loggers // Nil: there is none to see or change.
+	Now     func() time.Time
+	Log     *slog.Logger
+	Loggers Loggers // Nil: there is none to see or change.
 	// IsHost tells whether a name is that of a host. Nil knows addresses only.
 	IsHost func(ctx context.Context, name string) bool
 }
@@ -108,11 +105,13 @@ func (a *API) Stats() *Stats { return &a.stats }
 func (a *API) FetchSessions() int { return a.sessions.len() }
 
 // Serving returns a function that makes the sessions of connections that come
-// in by the named listener. ctx ends when the node stops.
-func (a *API) Serving(ctx context.Context, name string) func(*listener.Conn) listener.Session {
+// in by the named listener. Their clients find this node at an address of which
+// a host of "" stands for the one that the connection came in by. ctx ends when
+// the node stops.
+func (a *API) Serving(ctx context.Context, name string, at Address) func(*listener.Conn) listener.Session {
 	return func(c *listener.Conn) listener.Session {
 		ctx, cancel := context.WithCancelCause(ctx)
-		return &session{API: a, conn: c, listener: name, ctx: ctx, cancel: cancel, software: software{unknownSoftware, unknownSoftware}}
+		return &session{API: a, conn: c, listener: name, home: at, ctx: ctx, cancel: cancel, software: software{unknownSoftware, unknownSoftware}}
 	}
 }
 
@@ -122,6 +121,7 @@ type session struct {
 	*API
 	conn     *listener.Conn
 	listener string
+	home     Address         // Of this node, for its client.
 	ctx      context.Context // Ends with the connection.
 	cancel   context.CancelCauseFunc
 
@@ -342,7 +342,7 @@ func (s *session) replyIn(c *call, version int16, r wire.Response) {
 // address is where this client finds a broker.
 func (s *session) address(b *metadata.Broker) (Address, bool) {
 	if b.ID == s.opts.Self {
-		at := s.opts.Advertised[s.listener]
+		at := s.home
 		if at.Host == "" {
 			at = localAddress(s.conn.LocalAddr(), at.Port)
 		}

@@ -50,9 +50,7 @@ type Broker struct {
 	quorum   *quorum.Quorum
 	replicas atomic.Pointer[replicas.Replicas] // Nil until the image is known.
 	api      *api.API
-	servers  []*listener.Server
-	bound    []Bound
-	sockets  []net.Listener
+	doors    listeners
 	http     *http.Server
 	httpAddr net.Addr
 	budget   *listener.Budget
@@ -69,12 +67,6 @@ type Broker struct {
 	fatal   chan error // Receives what ends the process.
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-}
-
-// Bound is a listener and the address it got.
-type Bound struct {
-	Name string
-	Addr net.Addr
 }
 
 // Start starts a node. It serves when Start returns, until Stop.
@@ -104,11 +96,11 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.openQuorum(ctx); err != nil {
 		return err
 	}
-	listeners, err := b.listen()
-	if err != nil {
+	b.doors.init(b)
+	if err := b.doors.openAll(b.configIn(b.quorum.Image()).Listeners); err != nil {
 		return err
 	}
-	if err := b.join(ctx, listeners); err != nil {
+	if err := b.join(ctx); err != nil {
 		return err
 	}
 	r, err := replicas.Open(replicas.Options{
@@ -123,7 +115,7 @@ func (b *Broker) start(ctx context.Context) error {
 	b.running.Go(func() { r.Run(ctx) })
 	c := newCoordinators(b)
 	b.coordinators.Store(c)
-	b.serve(ctx, listeners)
+	b.serve(ctx)
 	return b.serveHTTP()
 }
 
@@ -163,7 +155,9 @@ func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
 	}
 	r.Publish(d, i)
 	if slices.ContainsFunc(d.Configs, func(c metadata.Resource) bool { return c.Type == metadata.ResourceBroker }) {
-		r.Reconfigure(b.configIn(i))
+		cfg := b.configIn(i)
+		r.Reconfigure(cfg)
+		b.doors.want(cfg.Listeners)
 	}
 	if a := b.published.Load(); a != nil {
 		a.Publish(d, i)
@@ -188,53 +182,11 @@ func (b *Broker) fail(err error) {
 // Fatal receives an error when the process should end.
 func (b *Broker) Fatal() <-chan error { return b.fatal }
 
-// bound listener with what was configured for it.
-type open struct {
-	config.Listener
-	net net.Listener
-}
-
-func (b *Broker) listen() ([]open, error) {
-	var all []open
-	for _, l := range b.config.Listeners {
-		n, err := b.opts.Listen("tcp", l.Address())
-		if err != nil {
-			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
-		}
-		if err := listener.SetBacklog(n, b.config.ListenBacklog); err != nil {
-			b.log("broker").Warn("socket.listen.backlog.size not applied", "listener", l.Name, "err", err)
-		}
-		all = append(all, open{l, n})
-		b.sockets = append(b.sockets, n)
-		b.bound = append(b.bound, Bound{l.Name, n.Addr()})
-	}
-	return all, nil
-}
-
-// Bound are the listeners and their addresses.
-func (b *Broker) Bound() []Bound { return b.bound }
-
-// advertised is where clients are told to go, by listener.
-func (b *Broker) advertised(listeners []open) map[string]api.Address {
-	out := map[string]api.Address{}
-	for _, l := range listeners {
-		// Without a host: the address that the client came in by.
-		out[l.Name] = api.Address{Port: int32(l.Port)}
-		if tcp, ok := l.net.Addr().(*net.TCPAddr); ok {
-			out[l.Name] = api.Address{Port: int32(tcp.Port)}
-		}
-	}
-	for _, a := range b.config.Advertised {
-		out[a.Name] = api.Address{Host: a.Host, Port: int32(a.Port)}
-	}
-	return out
-}
-
 // join registers the node in the metadata log and elects it anew for its
 // partitions.
-func (b *Broker) join(ctx context.Context, listeners []open) error {
+func (b *Broker) join(ctx context.Context) error {
 	me := metadata.Broker{ID: b.self(), Rack: b.config.Rack}
-	for name, at := range b.advertised(listeners) {
+	for name, at := range b.doors.advertised() {
 		if at.Host == "" {
 			at.Host = "127.0.0.1" // Other nodes need some address; there are none yet.
 		}
@@ -251,12 +203,11 @@ func (b *Broker) join(ctx context.Context, listeners []open) error {
 }
 
 // serve lets clients in.
-func (b *Broker) serve(ctx context.Context, listeners []open) {
+func (b *Broker) serve(ctx context.Context) {
 	b.api = api.New(api.Options{
-		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: doors{b.replicas.Load()}, Disks: b.replicas.Load(),
-		Rules:      controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Cordoned: b.replicas.Load().Cordoned, Random: rand.Reader},
-		Advertised: b.advertised(listeners), Now: b.opts.Now, Log: b.log("api"),
-		Loggers: b.logging, IsHost: isHost,
+		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: partitions{b.replicas.Load()}, Disks: b.replicas.Load(),
+		Rules: controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Cordoned: b.replicas.Load().Cordoned, Random: rand.Reader},
+		Now:   b.opts.Now, Log: b.log("api"), Loggers: b.logging, IsHost: isHost,
 		Groups: b.coordinators.Load().groups, Transactions: b.coordinators.Load().txns,
 	})
 	b.coordinators.Load().start(ctx)
@@ -266,28 +217,14 @@ func (b *Broker) serve(ctx context.Context, listeners []open) {
 	limits := newLimits(ctx, b, b.quorum.Image())
 	b.limits.Store(limits)
 	limits.set(b.quorum.Image())
-	for _, l := range listeners {
-		s := listener.NewServer(listener.Options{
-			Budget: b.budget, MaxFrame: int(b.config.RequestMaxBytes), Idle: b.config.ConnectionsMaxIdle,
-			Name: l.Name, Gate: limits.gate,
-			SendBuffer: b.config.SendBufferBytes, ReceiveBuffer: b.config.ReceiveBufferBytes,
-			Open: b.api.Serving(ctx, l.Name), Dropped: b.api.Dropped,
-		})
-		b.servers = append(b.servers, s)
-		limits.watch(s)
-		b.running.Go(func() {
-			if err := s.Run(l.net); err != nil {
-				b.fail(fmt.Errorf("listener %s: %w", l.Name, err))
-			}
-		})
-	}
+	b.doors.serve(ctx, limits)
 }
 
-// doors is how requests reach partitions.
-type doors struct{ *replicas.Replicas }
+// partitions is how requests reach partitions.
+type partitions struct{ *replicas.Replicas }
 
 // Partition returns this node's replica, with errors that the API knows.
-func (d doors) Partition(p model.Partition) (*partition.Partition, error) {
+func (d partitions) Partition(p model.Partition) (*partition.Partition, error) {
 	x, err := d.Replicas.Partition(p)
 	switch {
 	case errors.Is(err, replicas.ErrUnknown):
@@ -305,9 +242,7 @@ func (b *Broker) Stop() error {
 	patience, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	var stopping sync.WaitGroup
-	for _, s := range b.servers {
-		stopping.Go(func() { s.Stop(patience) })
-	}
+	stopping.Go(func() { b.doors.stop(patience) })
 	b.replicas.Load().Resign()
 	b.coordinators.Load().close() // Members that wait for others would wait longer than we do.
 	stopping.Wait()
@@ -320,14 +255,9 @@ func (b *Broker) Stop() error {
 // abandon gives back what a start that failed has taken.
 func (b *Broker) abandon() {
 	b.cancel()
-	for _, s := range b.servers {
-		gone, cancel := context.WithCancel(context.Background())
-		cancel()
-		s.Stop(gone)
-	}
-	for _, n := range b.sockets {
-		n.Close()
-	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	b.doors.stop(gone)
 	if c := b.coordinators.Load(); c != nil {
 		c.close()
 	}

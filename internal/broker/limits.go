@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,6 +76,13 @@ func (l *limits) watch(s *listener.Server) {
 func (b *Broker) configIn(image *metadata.Image) *config.Broker {
 	own, all := controller.Dynamic(image, b.self())
 	return controller.Effective(b.config, own, all)
+}
+
+// unwatch undoes watch.
+func (l *limits) unwatch(s *listener.Server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.servers = slices.DeleteFunc(l.servers, func(x *listener.Server) bool { return x == s })
 }
 
 func listenerLimits(cfg *config.Broker) map[string]listener.ListenerLimits {

@@ -19,7 +19,7 @@ func TestConnectionLimitsChange(t *testing.T) {
 		}
 		synctest.Wait() // Until the last one is let in.
 		w.set("max.connections=2")
-		if n := w.b.servers[0].Stats().Open.Load(); n != 2 {
+		if n := w.b.doors.mu.open[0].server.Stats().Open.Load(); n != 2 {
 			t.Errorf("%d connections are open, at most 2", n)
 		}
 		w.client = nil // It may be one of those that were closed.
@@ -27,7 +27,7 @@ func TestConnectionLimitsChange(t *testing.T) {
 		c := w.dial()
 		go func() { waiting <- c.lives() }()
 		synctest.Wait()
-		if n := w.b.servers[0].Stats().Open.Load(); n != 2 {
+		if n := w.b.doors.mu.open[0].server.Stats().Open.Load(); n != 2 {
 			t.Errorf("%d connections are open, at most 2", n)
 		}
 		w.propose(metadata.ConfigRecord(metadata.Resource{Type: metadata.ResourceBroker}, "max.connections", new("10")))

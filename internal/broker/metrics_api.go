@@ -24,8 +24,8 @@ func listenerMetrics() []metric {
 }
 
 func (c *collector) listeners(s sink) {
-	for i, l := range c.b.servers {
-		st, name := l.Stats(), c.b.bound[i].Name
+	for name, l := range c.b.doors.servers() {
+		st := l.Stats()
 		s.level("listener_connections", st.Open.Load(), name)
 		s.count("listener_connections_accepted_total", st.Accepted.Load(), name)
 		s.count("listener_connections_refused_total", st.Refused.Load(), name)

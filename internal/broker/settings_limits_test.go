@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/config"
@@ -152,4 +153,51 @@ func TestListenerSettings(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "SSL") {
 		t.Errorf("a protocol that is not there: %v", err)
 	}
+}
+
+// TestListenersChange: listeners come and go while the node runs, and what is
+// set survives; what cannot be opened does no harm.
+func TestListenersChange(t *testing.T) {
+	at := func(w *world, address string) string {
+		w.mu.Lock()
+		l := w.mu.listeners[address]
+		w.mu.Unlock()
+		switch {
+		case l == nil:
+			return "absent"
+		case !w.dialFrom(local, address).lives():
+			return "closed"
+		}
+		return "open"
+	}
+	inWorld(t, []string{"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,NEW:PLAINTEXT,BAD:PLAINTEXT", "inter.broker.listener.name=PLAINTEXT"}, func(w *world) {
+		f := func(when, home, added string) {
+			t.Helper()
+			synctest.Wait()
+			if is := at(w, "127.0.0.1:9092"); is != home {
+				t.Errorf("%s: the first listener is %s, want %s", when, is, home)
+			}
+			if is := at(w, "127.0.0.1:1234"); is != added {
+				t.Errorf("%s: the other listener is %s, want %s", when, is, added)
+			}
+		}
+		f("at first", "open", "absent")
+		w.setFor("1", "listeners=PLAINTEXT://127.0.0.1:9092,NEW://127.0.0.1:1234,BAD://127.0.0.1:6666")
+		f("added", "open", "open")
+		c := w.dialFrom(local, "127.0.0.1:1234")
+		if b := ask[*wire.MetadataResponse](c, wire.NewMetadataRequest()).Brokers[0]; b.Port != 1234 {
+			t.Errorf("told to go to port %d", b.Port)
+		}
+		w.restart()
+		f("started anew", "open", "open")
+		c = w.dialFrom(local, "127.0.0.1:1234")
+		w.setFor("1", "listeners=PLAINTEXT://127.0.0.1:9092")
+		f("taken away", "open", "closed")
+		if c.lives() {
+			t.Error("a connection to a closed listener lives")
+		}
+		w.setFor("1", "listeners=PLAINTEXT://127.0.0.1:6666")
+		w.restart()
+		f("moved to where it cannot be", "open", "absent")
+	})
 }

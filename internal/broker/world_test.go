@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,10 +179,19 @@ type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+	at     net.Addr
 }
 
+// listen is net.Listen for a world in which somebody else has port 6666.
 func (w *world) listen(_, address string) (net.Listener, error) {
-	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{}), at: net.TCPAddrFromAddrPort(at)}
+	if strings.HasSuffix(address, ":6666") {
+		return nil, syscall.EADDRINUSE
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.mu.listeners[address] = p
@@ -201,7 +212,7 @@ func (p *pipes) Close() error {
 	return nil
 }
 
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092} }
+func (p *pipes) Addr() net.Addr { return p.at }
 
 // from is a connection that comes from an address.
 type from struct {

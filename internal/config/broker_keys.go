@@ -136,7 +136,7 @@ func brokerRows() []row {
 		{"controller.quorum.election.timeout.ms", Int, "1000", atLeast(0), readOnly, notApplicable,
 			"Time a candidate waits for votes."},
 		{"listener.security.protocol.map", String, "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", nil, perBroker, partial,
-			"Security protocol of each listener name, so far PLAINTEXT; a change counts from the next start."},
+			"Security protocol of each listener name; PLAINTEXT only, so far."},
 		{"log.retention.hours", Int, "168", nil, readOnly, works,
 			"Hours a segment is kept; counts when neither minutes nor milliseconds are set."},
 		{"client.quota.callback.class", Class, null, nil, readOnly, notApplicable,

@@ -146,7 +146,7 @@ func moreBrokerRows() []row {
 		{"socket.connection.setup.timeout.ms", Long, "10000", nil, readOnly, later,
 			"First time allowed to set up a connection."},
 		{"listeners", List, "PLAINTEXT://:9092", distinct(), perBroker, works,
-			"Addresses to listen on, as NAME://host:port."},
+			"Addresses to listen on, as NAME://host:port. While the broker runs, names may come and go; another address under the same name counts from the next start."},
 		{"sasl.oauthbearer.client.credentials.client.id", String, null, nil, readOnly, later,
 			"Client id at the token service."},
 		{"ssl.enabled.protocols", List, "TLSv1.2,TLSv1.3", distinct(), perBroker, later,
