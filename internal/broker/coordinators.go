@@ -20,6 +20,10 @@ import (
 // default of max.message.bytes, which those topics keep.
 const maxCoordinatorBatch = 1 << 20
 
+// maxNeeds is how many shards of transactions may wait for producer ids: all of
+// the usual fifty do when the node starts. One beyond asks again in a second.
+const maxNeeds = 1000
+
 // coordinators are this node's shards of the two coordinators.
 type coordinators struct {
 	b            *Broker
@@ -33,7 +37,7 @@ type coordinators struct {
 }
 
 func newCoordinators(b *Broker) *coordinators {
-	c := &coordinators{b: b, markers: newMarkers(b.log("coordinator")), needs: make(chan int32, 1)}
+	c := &coordinators{b: b, markers: newMarkers(b.log("coordinator")), needs: make(chan int32, maxNeeds)}
 	c.mu.led = map[string]*metadata.Topic{}
 	c.groups = coordinator.NewRuntime(coordinator.Options{
 		Name: "group", New: c.newGroups, Now: b.opts.Now, Log: b.log("coordinator"), MaxBatch: maxCoordinatorBatch,

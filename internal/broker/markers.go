@@ -28,6 +28,9 @@ type markers struct {
 	// written tells the shard that a transactional id belongs to.
 	written func(shard int32, news txn.MarkersWritten)
 	log     *slog.Logger
+	// order is held while markers are given to partitions: those of an attempt
+	// that was replaced must not come after its successor's.
+	order sync.Mutex
 
 	mu struct {
 		sync.Mutex
@@ -56,6 +59,8 @@ func newMarkers(log *slog.Logger) *markers {
 // takes the place of an older one.
 func (m *markers) start(shard int32, epoch model.Epoch, send txn.WriteMarkers) {
 	j := &markerJob{shard: shard, epoch: epoch, send: send}
+	m.order.Lock()
+	defer m.order.Unlock()
 	m.mu.Lock()
 	if old := m.mu.jobs[send.TransactionalID]; old != nil {
 		delete(m.mu.waiting, old)
@@ -80,6 +85,18 @@ func (m *markers) try(j *markerJob, partitions []model.Partition) {
 			continue
 		}
 		m.write(p, marker, func(err error) { m.took(j, p, err) })
+	}
+}
+
+// again tries what has failed, unless another attempt has taken its place.
+func (m *markers) again(j *markerJob) {
+	m.order.Lock()
+	defer m.order.Unlock()
+	m.mu.Lock()
+	current, failed := m.mu.jobs[j.send.TransactionalID] == j, j.failed
+	m.mu.Unlock()
+	if current {
+		m.try(j, failed)
 	}
 }
 
@@ -138,7 +155,7 @@ func (m *markers) run(ctx context.Context) {
 		m.mu.waiting = map[*markerJob]bool{}
 		m.mu.Unlock()
 		for j := range again {
-			m.try(j, j.failed)
+			m.again(j)
 		}
 	}
 }
