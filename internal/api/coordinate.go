@@ -36,8 +36,14 @@ type coordinated struct {
 // does not alias the frame.
 func (s *session) coordinated(c *call) *coordinated {
 	p := &coordinated{session: s, call: *c}
-	p.call.client, p.call.ClientID = "", nil
+	p.call.client, p.call.ClientID = s.named(c.client), nil
 	return p
+}
+
+// park waits for the answer. The wait is no work of the client's.
+func (p *coordinated) park() {
+	p.call.park(p.session.opts.Now())
+	p.call.a.Park(p)
 }
 
 // give takes the answer, from any goroutine.
@@ -58,9 +64,9 @@ func (p *coordinated) Poll(*listener.Answer) {
 	}
 }
 
-// Cancel needs no action: what was asked of a coordinator is done, whether the
+// Cancel ends the wait: what was asked of a coordinator is done, whether the
 // client is still there or not.
-func (p *coordinated) Cancel() {}
+func (p *coordinated) Cancel() { p.session.stats.unanswered(p.call.Key) }
 
 // ask gives an input to a shard and answers with what comes back. refused makes
 // an answer of an error of the shard's.
@@ -77,7 +83,7 @@ func (s *session) ask(c *call, of Coordinator, partition int32, in any, refused 
 		s.reply(c, refused(code(err)))
 		return
 	}
-	c.a.Park(p)
+	p.park()
 }
 
 // question is one part of a request that several shards answer.
@@ -109,7 +115,7 @@ func (s *session) askAll(c *call, of Coordinator, questions []question, whole fu
 		}
 	}
 	one(-1, nil, nil)
-	c.a.Park(p)
+	p.park()
 }
 
 // owned makes an operation of a function whose request outlives the frame: it

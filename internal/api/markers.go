@@ -120,7 +120,7 @@ func (s *session) writeTxnMarkers(c *call, q *wire.WriteTxnMarkersRequest) {
 		}
 	}
 	one()
-	c.a.Park(p)
+	p.park()
 }
 
 func (s *session) mark(in *wire.WriteTxnMarkersRequestWritableTxnMarker, p model.Partition, done func(error)) {

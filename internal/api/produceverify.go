@@ -74,6 +74,7 @@ func (p *produceAnswer) verify(c *call, x *produceScratch) verdicts {
 		return out
 	}
 	codes := s.askAdded(addQuestion(*x.request.TransactionalID, int64(asks.ID), asks.Epoch, by, ask), *x.request.TransactionalID, by)
+	p.call.idle = c.idle // The wait was the coordinator's.
 	for i, at := range ask {
 		e := codes[min(i, len(codes)-1)]
 		if e != wire.None {
@@ -113,6 +114,8 @@ func (s *session) askAdded(question any, id string, by support) []wire.ErrorCode
 	if shard < 0 {
 		return []wire.ErrorCode{wire.CoordinatorNotAvailable}
 	}
+	began := s.opts.Now()
+	defer func() { s.call.idle += s.opts.Now().Sub(began) }()
 	got := make(chan []wire.ErrorCode, 1)
 	err := s.opts.Transactions.Submit(shard, question, func(answer any, err error) { got <- addedCodes(answer, err, by) })
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/quota"
 	"github.com/barnabas-log/barnabas/model"
@@ -238,6 +239,82 @@ func TestRequestQuotaForgivesWaits(t *testing.T) {
 		n.slowLog.Store(int64(3 * time.Second))
 		if r := ask[*wire.CreateTopicsResponse](c, createTopics(1, "new"), 5); r.ThrottleTimeMs != 0 {
 			t.Errorf("a change that waited is throttled %d ms", r.ThrottleTimeMs)
+		}
+	})
+}
+
+// slowCoordinator is the only shard of a coordinator, and takes its time.
+type slowCoordinator struct {
+	answer any
+	takes  time.Duration
+}
+
+func (s *slowCoordinator) Shards() []int32 { return []int32{0} }
+
+func (s *slowCoordinator) Submit(_ int32, _ any, done coordinator.Done) error {
+	time.AfterFunc(s.takes, func() { done(s.answer, nil) })
+	return nil
+}
+
+// Nor is waiting for a coordinator: a member of a group waits for the others. A
+// client that leaves meanwhile does not stay among those that wait.
+func TestRequestQuotaForgivesCoordinators(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.topic("__consumer_offsets", 1)
+		n.limit(quota.Request, 0.1)
+		n.api.opts.Groups = &slowCoordinator{wire.NewHeartbeatResponse(), 3 * time.Second}
+		c := n.dial()
+		q := wire.NewHeartbeatRequest()
+		q.GroupID = "g"
+		if r := ask[*wire.HeartbeatResponse](c, q, 4); r.ErrorCode != 0 || r.ThrottleTimeMs != 0 {
+			t.Errorf("%+v", r)
+		}
+		of := func() (found APIStats) {
+			n.api.Stats().APIs(func(k wire.Key, s *APIStats) {
+				if k == wire.HeartbeatKey {
+					found = *s
+				}
+			})
+			return found
+		}
+		if s := of(); s.Waited.Sum != 3*time.Second || s.Worked.Sum != 0 {
+			t.Errorf("waited %v, worked %v", s.Waited.Sum, s.Worked.Sum)
+		}
+		c.write(q, 4)
+		synctest.Wait()
+		if s := of(); s.Parked != 1 {
+			t.Errorf("%d wait", s.Parked)
+		}
+		c.conn.Close()
+		synctest.Wait()
+		if s := of(); s.Parked != 0 {
+			t.Errorf("the connection is gone and %d wait", s.Parked)
+		}
+		time.Sleep(5 * time.Second)
+	})
+}
+
+// Nor is the wait of a transaction's first batch for the transaction's
+// coordinator, though the request is not parked meanwhile.
+func TestRequestQuotaForgivesVerification(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "durability=os")
+		n.topic("__transaction_state", 1)
+		n.topic("t", 1)
+		n.limit(quota.Request, 0.1)
+		added := wire.NewAddPartitionsToTxnResponse()
+		wire.Extend(&wire.Extend(&wire.Extend(&added.ResultsByTransaction).TopicResults).ResultsByPartition).PartitionIndex = 0
+		n.api.opts.Transactions = &slowCoordinator{added, 3 * time.Second}
+		c := n.dial()
+		q := produce("t", 0, -1, batch(t, record.BuilderOptions{Producer: &record.Producer{ID: 1}, Transactional: true}, "v"))
+		q.TransactionalID = new("x")
+		var r *wire.ProduceResponse
+		if took := elapsed(func() { r = ask[*wire.ProduceResponse](c, q, 12) }); took != 3*time.Second {
+			t.Errorf("verified in %v", took)
+		}
+		if r.ThrottleTimeMs != 0 || r.Responses[0].PartitionResponses[0].ErrorCode != 0 {
+			t.Errorf("%+v", r)
 		}
 	})
 }

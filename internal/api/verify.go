@@ -141,7 +141,7 @@ func (s *session) txnOffsetCommit(c *call, q *wire.TxnOffsetCommitRequest) {
 	if err := s.opts.Transactions.Submit(of, question, verified); err != nil {
 		verified(nil, err)
 	}
-	c.a.Park(p)
+	p.park()
 }
 
 // confirm tells the partition of a group's offsets that the transaction may
