@@ -66,7 +66,7 @@ test-worlds: $(REPORT)
 	@{ BARNABAS_WORLDS=100 $(TEST) -timeout 60m -count 1 $(PKG) $(FAILED); } 2>&1 | $(REPORT)
 
 test-slow: $(REPORT)
-	@{ (export BARNABAS_ROUNDS=500; $(BLACK_BOX) -timeout 120m -count 1 ./...) $(FAILED); } 2>&1 | $(REPORT)
+	@{ (export BARNABAS_ROUNDS=500 BARNABAS_SLOW=1; $(BLACK_BOX) -timeout 120m -count 1 ./...) $(FAILED); } 2>&1 | $(REPORT)
 
 race: $(REPORT)
 	@{ $(TEST) -race $(PKG) $(FAILED); } 2>&1 | $(REPORT)

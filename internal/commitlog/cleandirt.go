@@ -29,6 +29,13 @@ func (d Dirt) Ratio() float64 {
 	return float64(d.Dirty) / float64(d.Clean+d.Dirty)
 }
 
+// ActiveBase is the base of the active segment: what lies below is sealed.
+func (l *Log) ActiveBase() model.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.active().base
+}
+
 // Dirt looks how much of the log may be cleaned. Segments with a record younger
 // than minLag (min.compaction.lag.ms) and all behind them may not. oldest says
 // whether Oldest is wanted, which may take a read of each segment.

@@ -336,6 +336,12 @@ func (d *disk) cleanedTo(p model.Partition) model.Offset {
 	return model.NoOffset
 }
 
+// cleanerWaits reports whether a log has segments that only the lack of a mark
+// keeps from being compacted.
+func (d *disk) cleanerWaits(x *replica) bool {
+	return x.Config().Compact && x.Log().ActiveBase() > d.writtenMark(x.ID).Segment
+}
+
 // writtenMark is the mark of a partition that the next start finds.
 func (d *disk) writtenMark(p model.Partition) commitlog.Mark {
 	d.mu.Lock()

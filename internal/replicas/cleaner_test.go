@@ -223,6 +223,29 @@ func TestMaxCompactionLag(t *testing.T) {
 	}
 }
 
+// TestMarkedForCompaction: a log whose appends are not synced is marked soon if
+// compaction waits for it, and only then.
+func TestMarkedForCompaction(t *testing.T) {
+	w := newWorld(t, vfs.NewMem())
+	w.start()
+	w.create("x", 1, compacted...)
+	w.create("y", 1, "internal.segment.bytes=1000", "durability=os")
+	w.mark()
+	f := func(name string, n int, marked bool) {
+		t.Helper()
+		w.fill(name, n, 7)
+		w.ok(w.disks[0].markGrown())
+		p := model.Partition{Topic: name}
+		if got := w.disks[0].writtenMark(p).Offset == w.part(name, 0).Log().End(); got != marked {
+			t.Errorf("%d more records of %s: marked %v", n, name, got)
+		}
+	}
+	f("x", 3, false)
+	f("y", 100, false)
+	f("x", 100, true)
+	f("x", 3, false)
+}
+
 func TestDeleteRetention(t *testing.T) {
 	w := newWorld(t, vfs.NewMem())
 	w.start()

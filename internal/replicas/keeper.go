@@ -108,13 +108,14 @@ func (d *disk) runDue(jobs []*job) {
 }
 
 // markGrown marks the logs that have grown since their last mark. Where appends
-// are not synced anyway, a mark costs a sync, and so comes seldom.
+// are not synced anyway, a mark costs a sync, and so comes seldom, unless
+// compaction waits for it.
 func (d *disk) markGrown() error {
 	now := d.owner.opts.Now()
 	d.unmarked.Store(0)
 	var due []*replica
 	d.eachGrown(func(x *replica) {
-		if x.Config().FsyncAcks || now.Sub(time.Unix(0, x.marked.Load())) >= d.owner.config.Load().RecoveryCheckpoint {
+		if x.Config().FsyncAcks || d.cleanerWaits(x) || now.Sub(time.Unix(0, x.marked.Load())) >= d.owner.config.Load().RecoveryCheckpoint {
 			due = append(due, x)
 		}
 	})
