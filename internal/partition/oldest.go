@@ -12,7 +12,7 @@ import (
 // make that later. ok is false if time alone changes nothing.
 func (p *Partition) RetainAt() (at int64, ok bool, err error) {
 	cfg := p.config.Load()
-	if !cfg.Delete || cfg.Retention <= 0 {
+	if !cfg.Delete || cfg.Retention <= 0 || cfg.Retention == math.MaxInt64 {
 		return 0, false, nil
 	}
 	o, err := p.Log().Oldest()
