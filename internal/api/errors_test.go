@@ -20,6 +20,7 @@ func TestErrorMapIsComplete(t *testing.T) {
 		"commitlog.ErrNoRoom":   "met by the cleaner",
 		"commitlog.ErrNoKey":    "met by the cleaner",
 		"commitlog.ErrChanged":  "met by the cleaner",
+		"replicas.ErrNoLog":     "met by commands on a broker that is stopped",
 	}
 	source, err := os.ReadFile("errors.go")
 	if err != nil {
