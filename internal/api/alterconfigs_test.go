@@ -192,7 +192,7 @@ func TestRulesFollowConfigs(t *testing.T) {
 		t.Error(r)
 	}
 	var invalid *config.InvalidError
-	_, err := config.CheckTopic(n.api.configs.in(n.Image()), []config.Override{{Name: "max.compaction.lag.ms", Value: new("99")}})
+	_, err := config.CheckTopic(n.api.configs.In(n.Image()), []config.Override{{Name: "max.compaction.lag.ms", Value: new("99")}})
 	if !errors.As(err, &invalid) {
 		t.Error(err)
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -43,16 +44,17 @@ type Metadata interface {
 type Options struct {
 	Self      model.NodeID
 	ClusterID string
-	Config    *config.Broker
+	Config    *config.Broker // What the node was started with.
+	Configs   *Configs       // Nil: nobody else asks for them.
 	Metadata  Metadata
 	Replicas  Replicas
 	Disks     Disks
 	Rules     controller.Rules
 	// Groups and Transactions are this node's coordinators.
 	Groups, Transactions Coordinator
-	Now     func() time.Time
-	Log     *slog.Logger
-	Loggers Loggers // Nil: there is none to see or change.
+	Now                  func() time.Time
+	Log                  *slog.Logger
+	Loggers              Loggers // Nil: there is none to see or change.
 	// IsHost tells whether a name is that of a host. Nil knows addresses only.
 	IsHost func(ctx context.Context, name string) bool
 }
@@ -66,7 +68,7 @@ type Address struct {
 // API answers requests. One serves all connections of a node.
 type API struct {
 	opts      Options
-	configs   configs
+	configs   *Configs
 	sessions  *sessions
 	producers producerIDs
 	throttle  throttle
@@ -77,8 +79,8 @@ type API struct {
 
 // New returns the API of a node.
 func New(o Options) *API {
-	a := &API{opts: o, limit: newLogLimit(o.Now), configs: configs{static: o.Config, self: o.Self}}
-	a.opts.Rules.Effective = a.configs.in
+	a := &API{opts: o, limit: newLogLimit(o.Now), configs: cmp.Or(o.Configs, NewConfigs(o.Config, o.Self))}
+	a.opts.Rules.Effective = a.configs.In
 	a.sessions = newSessions(o.Config.FetchSessions, o.Now)
 	a.throttle.init(o.Config, o.Now())
 	a.metrics.init(o.Config.TelemetryMaxBytes)

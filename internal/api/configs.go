@@ -10,9 +10,9 @@ import (
 	"github.com/barnabas-log/barnabas/model"
 )
 
-// configs gives this broker's effective configuration, and remembers it: it
-// takes longer to make than most requests.
-type configs struct {
+// Configs gives a broker's effective configuration, and remembers it: it takes
+// longer to make than most requests.
+type Configs struct {
 	static *config.Broker
 	self   model.NodeID
 	last   atomic.Pointer[effective]
@@ -24,8 +24,13 @@ type effective struct {
 	own, all map[string]string
 }
 
-// in returns the configuration that holds in an image.
-func (c *configs) in(image *metadata.Image) *config.Broker {
+// NewConfigs returns the configurations of a broker that was started with one.
+func NewConfigs(static *config.Broker, self model.NodeID) *Configs {
+	return &Configs{static: static, self: self}
+}
+
+// In returns the configuration that holds in an image.
+func (c *Configs) In(image *metadata.Image) *config.Broker {
 	own, all := controller.Dynamic(image, c.self)
 	if e := c.last.Load(); e != nil && maps.Equal(e.own, own) && maps.Equal(e.all, all) {
 		return e.broker

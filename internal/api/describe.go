@@ -188,7 +188,7 @@ func (s *session) configsOf(image *metadata.Image, in *wire.DescribeConfigsReque
 		if in.ResourceName == "" {
 			return nil, invalidRequest("Group name must not be empty")
 		}
-		return config.DescribeGroup(s.configs.in(image), image.Config(resource)), nil
+		return config.DescribeGroup(s.configs.In(image), image.Config(resource)), nil
 	}
 	return nil, invalidRequest("%s", wire.InvalidRequest.Message())
 }
@@ -201,12 +201,12 @@ func (s *session) topicConfigs(image *metadata.Image, name string) ([]config.Ent
 		return nil, &controller.Refusal{Why: controller.ErrUnknownTopic}
 	}
 	overrides := image.Config(metadata.Resource{Type: metadata.ResourceTopic, Name: name})
-	return config.DescribeTopic(s.configs.in(image), overrides), nil
+	return config.DescribeTopic(s.configs.In(image), overrides), nil
 }
 
 func (s *session) brokerConfigs(image *metadata.Image, name string) ([]config.Entry, error) {
 	if name == "" {
-		return config.DescribeClusterDefaults(s.configs.in(image)), nil
+		return config.DescribeClusterDefaults(s.configs.In(image)), nil
 	}
 	id, err := parseNode(name)
 	if err != nil {
@@ -215,7 +215,7 @@ func (s *session) brokerConfigs(image *metadata.Image, name string) ([]config.En
 	if id != s.opts.Self {
 		return nil, invalidRequest("Unexpected broker id, expected %d or empty string, but received %s", s.opts.Self, name)
 	}
-	return config.DescribeBroker(s.configs.in(image)), nil
+	return config.DescribeBroker(s.configs.In(image)), nil
 }
 
 // parseNode reads a node's number as resources are named by it.

@@ -63,8 +63,8 @@ func newNode(t testing.TB, options ...string) *node {
 	random := rand.NewChaCha8([32]byte{1})
 	n.api = New(Options{
 		Self: 1, ClusterID: "cluster", Config: b, Metadata: n, Replicas: n, Disks: n, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Rules:      controller.Rules{Config: b, Place: func(model.Partition) model.UUID { return model.UUID{1} }, Random: random},
-		Groups:     coordinator.NewRuntime(coordinator.Options{}), Transactions: coordinator.NewRuntime(coordinator.Options{}),
+		Rules:  controller.Rules{Config: b, Place: func(model.Partition) model.UUID { return model.UUID{1} }, Random: random},
+		Groups: coordinator.NewRuntime(coordinator.Options{}), Transactions: coordinator.NewRuntime(coordinator.Options{}),
 	})
 	n.server = listener.NewServer(listener.Options{
 		Budget: listener.NewBudget(64 << 20), MaxFrame: 8 << 20, Open: n.api.Serving(t.Context(), "PLAINTEXT", Address{"here", 9092}), Dropped: n.api.Dropped,

@@ -93,7 +93,7 @@ func (s *session) topicCreated(c *call, t *controller.TopicCreated, out *wire.Cr
 		return
 	}
 	out.NumPartitions, out.ReplicationFactor = t.Partitions, t.Replication
-	for _, e := range config.DescribeTopic(s.configs.in(s.opts.Metadata.Image()), t.Configs) {
+	for _, e := range config.DescribeTopic(s.configs.In(s.opts.Metadata.Image()), t.Configs) {
 		x := wire.Extend(&out.Configs)
 		x.Name, x.Value, x.ReadOnly, x.IsSensitive, x.ConfigSource = e.Name, e.Value, e.ReadOnly, e.Sensitive, int8(e.Source)
 		if text, ok := t.Configs[e.Name]; ok {

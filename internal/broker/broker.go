@@ -48,6 +48,7 @@ type Broker struct {
 	unusable []replicas.Unusable
 	metadata *datadir.Dir // Holds the metadata log; one of dirs, or another.
 	quorum   *quorum.Quorum
+	configs  *api.Configs
 	replicas atomic.Pointer[replicas.Replicas] // Nil until the image is known.
 	api      *api.API
 	doors    listeners
@@ -96,6 +97,7 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.openQuorum(ctx); err != nil {
 		return err
 	}
+	b.configs = api.NewConfigs(b.config, b.self())
 	b.doors.init(b)
 	if err := b.doors.openAll(b.configIn(b.quorum.Image()).Listeners); err != nil {
 		return err
@@ -154,7 +156,8 @@ func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
 		return
 	}
 	r.Publish(d, i)
-	if slices.ContainsFunc(d.Configs, func(c metadata.Resource) bool { return c.Type == metadata.ResourceBroker }) {
+	reconfigured := slices.ContainsFunc(d.Configs, func(c metadata.Resource) bool { return c.Type == metadata.ResourceBroker })
+	if reconfigured {
 		cfg := b.configIn(i)
 		r.Reconfigure(cfg)
 		b.doors.want(cfg.Listeners)
@@ -165,7 +168,7 @@ func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
 	if c := b.coordinators.Load(); c != nil {
 		c.publish(d, i)
 	}
-	if l := b.limits.Load(); l != nil && (d.Quotas || len(d.Configs) > 0) {
+	if l := b.limits.Load(); l != nil && (d.Quotas || reconfigured) {
 		l.set(i)
 	}
 }
@@ -205,7 +208,7 @@ func (b *Broker) join(ctx context.Context) error {
 // serve lets clients in.
 func (b *Broker) serve(ctx context.Context) {
 	b.api = api.New(api.Options{
-		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Metadata: b.quorum, Replicas: partitions{b.replicas.Load()}, Disks: b.replicas.Load(),
+		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Configs: b.configs, Metadata: b.quorum, Replicas: partitions{b.replicas.Load()}, Disks: b.replicas.Load(),
 		Rules: controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Cordoned: b.replicas.Load().Cordoned, Random: rand.Reader},
 		Now:   b.opts.Now, Log: b.log("api"), Loggers: b.logging, IsHost: isHost,
 		Groups: b.coordinators.Load().groups, Transactions: b.coordinators.Load().txns,

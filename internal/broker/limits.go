@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/config"
-	"github.com/barnabas-log/barnabas/internal/controller"
 	"github.com/barnabas-log/barnabas/internal/listener"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/quota"
@@ -74,8 +73,7 @@ func (l *limits) watch(s *listener.Server) {
 
 // configIn is the configuration that holds in an image.
 func (b *Broker) configIn(image *metadata.Image) *config.Broker {
-	own, all := controller.Dynamic(image, b.self())
-	return controller.Effective(b.config, own, all)
+	return b.configs.In(image)
 }
 
 // unwatch undoes watch.
