@@ -113,17 +113,6 @@ func (b *broker) subscribe() {
 	}
 }
 
-// await scrapes until a condition holds.
-func (b *broker) await(what string, until func(map[string]*dto.MetricFamily) bool) {
-	b.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if until(b.scrape()) {
-			return
-		}
-	}
-	b.t.Errorf("never: %s", what)
-}
-
 // series are the names that a family has in queries.
 func series(f *dto.MetricFamily) []string {
 	name := f.GetName()
