@@ -3,17 +3,28 @@
 // knows sockets, logs, brokers or clocks, and no partition's data: it says which
 // markers are to be written, and is told when they are.
 //
-//	           InitProducerId            first partition or group
-//	(nothing) ────────────────▶ Empty ───────────────────────────▶ Ongoing
-//	    ▲                         ▲                                 ▲  │
-//	    │                         │ InitProducerId      next partition  │ EndTxn, or time is up
-//	    │ expired                 │                                 │  ▼
-//	   Dead ◀────────── CompleteCommit, CompleteAbort ◀──── PrepareCommit, PrepareAbort
+//	          InitProducerId            first partition, or group
+//	(nothing) ─────────────▶ Empty ──────────────────────────────▶ Ongoing ◀─┐ next
+//	    ▲                      ▲                                      │  └───┘ partition
+//	    │ expired              │ InitProducerId        EndTxn, or its time is up,
+//	    │                      │                       or another producer came
+//	    │                      │                                      ▼
+//	    └───────────── CompleteCommit, CompleteAbort ◀──── PrepareCommit, PrepareAbort
 //	                                              all markers are written
 //
-// Each arrow is one record. What leaves a Prepare state is decided: whoever leads
-// the partition next writes the markers again, until all partitions have them.
+// Each arrow is one record. A Prepare state is a decision: whoever leads the
+// partition next writes the markers again, until all partitions have them. From
+// Complete, too, a first partition leads to Ongoing.
 //
 // The rules are those of KIP-98, KIP-360, KIP-447, KIP-664, KIP-890 and KIP-939,
-// as Apache Kafka 4.4.0 keeps them.
+// as Apache Kafka 4.4.0 keeps them, and so are the records. It differs where
+// Kafka gives up:
+//
+//   - a request is judged by what is in the log, also while that is being
+//     committed; Kafka answers CONCURRENT_TRANSACTIONS then;
+//   - a producer whose epochs are used up, and whose answer was lost, is known
+//     again; Kafka answers UNKNOWN_SERVER_ERROR;
+//   - the producer id that takes over is told to wait for the markers of the
+//     last one; Kafka does not know it yet and fences it;
+//   - memory is bounded: beyond [Options.MaxBytes], POLICY_VIOLATION.
 package txn

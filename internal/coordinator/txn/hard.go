@@ -21,13 +21,10 @@ const (
 	prepareAbort
 	completeCommit
 	completeAbort
-	// Neither of these two is ever in the log: a dead id has no record, and
-	// fencing is one step with the abort.
-	dead
-	prepareEpochFence
 )
 
-// names are Kafka's.
+// names are Kafka's. The last two are never in the log: a dead id has no record,
+// and fencing is one step with the abort. Clients may ask for them.
 var names = [...]string{
 	"Empty", "Ongoing", "PrepareCommit", "PrepareAbort", "CompleteCommit", "CompleteAbort", "Dead", "PrepareEpochFence",
 }
