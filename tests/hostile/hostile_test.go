@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/barnabas-log/barnabas/tests/node"
 )
@@ -187,4 +188,12 @@ func create(t *testing.T, addr string) {
 	f(stampTopic, 3, "message.timestamp.type", "LogAppendTime")
 	f(keyTopic, 3, "cleanup.policy", "compact")
 	f(packTopic, 3, "compression.type", "zstd")
+	// The topics of coordinators are made once, for whoever asks first.
+	for kind := range int8(2) {
+		q := kmsg.NewPtrFindCoordinatorRequest()
+		q.CoordinatorType, q.CoordinatorKey, q.CoordinatorKeys = kind, "any", []string{"any"}
+		if _, err := q.RequestWith(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
