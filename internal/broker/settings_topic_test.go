@@ -80,6 +80,13 @@ func TestRetentionSettings(t *testing.T) {
 		return w.part("t", 0).Log().Start() > 0
 	})
 	decides(t, setting{
+		brokers: []string{"log.initial.task.delay.ms=600000"}, topics: []string{"retention.ms=1000"},
+	}, true, false, func(w *world) bool {
+		w.put("t", "x")
+		time.Sleep(40 * time.Second)
+		return w.part("t", 0).Log().Start() > 0
+	})
+	decides(t, setting{
 		topic: "file.delete.delay.ms=3600000", brokers: []string{"log.segment.delete.delay.ms=3600000"}, topics: []string{"retention.ms=1000"},
 	}, 0, 1, func(w *world) int {
 		w.put("t", "x")

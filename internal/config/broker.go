@@ -55,6 +55,7 @@ type Broker struct {
 	ProducerExpiration      time.Duration
 	ProducerExpirationCheck time.Duration
 
+	FirstTask            time.Duration // log.initial.task.delay.ms
 	RetentionCheck       time.Duration
 	FlushCheck           time.Duration // log.flush.scheduler.interval.ms
 	RecoveryCheckpoint   time.Duration // log.flush.offset.checkpoint.interval.ms
@@ -259,6 +260,7 @@ func (b *Broker) fillTimes() {
 	b.ProducerExpiration = b.millis("producer.id.expiration.ms")
 	b.ProducerExpirationCheck = b.millis("producer.id.expiration.check.interval.ms")
 	b.RetentionCheck = b.millis("log.retention.check.interval.ms")
+	b.FirstTask = b.millis("log.initial.task.delay.ms")
 	b.FlushCheck = b.millis("log.flush.scheduler.interval.ms")
 	b.RecoveryCheckpoint = b.millis("log.flush.offset.checkpoint.interval.ms")
 	b.StartCheckpoint = b.millis("log.flush.start.offset.checkpoint.interval.ms")

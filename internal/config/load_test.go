@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 		QuotaSamples:   11, QuotaSample: time.Second, MutationSamples: 11, MutationSample: time.Second,
 		TelemetryMaxBytes: 1 << 20, LogFormat: "text", LogLevels: "info",
 		ProducerExpiration: 24 * time.Hour, ProducerExpirationCheck: 10 * time.Minute, RetentionCheck: 5 * time.Minute,
-		FlushCheck: 1<<63 - 1, RecoveryCheckpoint: time.Minute, StartCheckpoint: time.Minute, WatermarkCheckpoint: 5 * time.Second,
+		FirstTask: 30 * time.Second, FlushCheck: 1<<63 - 1, RecoveryCheckpoint: time.Minute, StartCheckpoint: time.Minute, WatermarkCheckpoint: 5 * time.Second,
 		LogDirFailureTimeout: 30 * time.Second, RecoveryThreads: 2, HTTPListen: "127.0.0.1:9644",
 		Disks: Disks{Cordoned: []string{}, MoveBytesPerSecond: 1<<63 - 1, MoveThreads: 1, Metadata: "barnabas-data"},
 		MetadataLog: MetadataLog{

@@ -7,7 +7,7 @@ import "strings"
 func proofs() map[string]string {
 	return map[string]string{
 		"broker.TestRetentionSettings": "retention.ms log.retention.ms log.retention.minutes log.retention.hours retention.bytes log.retention.bytes " +
-			"log.retention.check.interval.ms file.delete.delay.ms log.segment.delete.delay.ms",
+			"log.retention.check.interval.ms log.initial.task.delay.ms file.delete.delay.ms log.segment.delete.delay.ms",
 		"broker.TestSegmentSettings": "segment.bytes log.segment.bytes internal.segment.bytes segment.ms log.roll.ms log.roll.hours " +
 			"segment.jitter.ms log.roll.jitter.ms log.roll.jitter.hours segment.index.bytes log.index.size.max.bytes " +
 			"index.interval.bytes log.index.interval.bytes preallocate log.preallocate",

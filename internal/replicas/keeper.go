@@ -20,9 +20,6 @@ const (
 	markBytes = 64 << 20
 	// idleAfter is when the files of a partition that nobody writes are closed.
 	idleAfter = 30 * time.Second
-	// firstRetention is how long after the start retention looks for the first
-	// time, as in Kafka.
-	firstRetention = 30 * time.Second
 )
 
 // keep does the periodic work of a disk until ctx ends.
@@ -30,7 +27,7 @@ func (d *disk) keep(ctx context.Context) {
 	c := d.owner.config.Load()
 	jobs := []*job{
 		marks:     {every: markEvery, do: d.markGrown},
-		retaining: {every: c.RetentionCheck, first: firstRetention, do: d.retain},
+		retaining: {every: c.RetentionCheck, first: c.FirstTask, do: d.retain},
 		{every: flushEvery(c), do: d.flushDue},
 		{every: time.Second, do: d.restore},
 		{every: markEvery, do: d.tellOffline},
@@ -43,7 +40,7 @@ func (d *disk) keep(ctx context.Context) {
 	}
 	now := d.owner.opts.Now()
 	for _, j := range jobs {
-		j.due = now.Add(max(j.first, min(j.every, firstRetention)))
+		j.due = now.Add(max(j.first, min(j.every, c.FirstTask)))
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
