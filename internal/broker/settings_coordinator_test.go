@@ -215,6 +215,8 @@ func TestConsumerGroupSettings(t *testing.T) {
 	decidesBroker(t, "group.consumer.max.session.timeout.ms=90000", bad, 0, bound("consumer.session.timeout.ms", "80000"))
 	decidesBroker(t, "group.consumer.min.heartbeat.interval.ms=3000", bad, 0, bound("consumer.heartbeat.interval.ms", "4000"))
 	decidesBroker(t, "group.consumer.max.heartbeat.interval.ms=30000", bad, 0, bound("consumer.heartbeat.interval.ms", "20000"))
+	decidesBroker(t, "group.consumer.min.assignment.interval.ms=500", 0, bad, bound("consumer.assignment.interval.ms", "400"))
+	decidesBroker(t, "group.consumer.max.assignment.interval.ms=30000", bad, 0, bound("consumer.assignment.interval.ms", "20000"))
 }
 
 // TestGroupsOwnSettings: what is set for a group counts for it, and before what

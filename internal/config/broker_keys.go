@@ -277,7 +277,7 @@ func brokerRows() []row {
 			"Time between two searches for transactions past their timeout."},
 		{"sasl.kerberos.kinit.cmd", String, "/usr/bin/kinit", nil, perBroker, notApplicable,
 			"Path of kinit."},
-		{"group.consumer.min.assignment.interval.ms", Int, "0", atLeast(0), readOnly, later,
+		{"group.consumer.min.assignment.interval.ms", Int, "0", atLeast(0), readOnly, works,
 			"Lower bound of a group's own assignment interval."},
 		{"log.cleaner.io.max.bytes.per.second", Double, "1.7976931348623157E308", nil, 0, works,
 			"Most bytes per second the cleaner reads and writes."},

@@ -163,7 +163,7 @@ func moreBrokerRows() []row {
 			"How often logs are looked at for flush.ms, once a second at most; unless it is set, each second."},
 		{"remote.log.manager.expiration.thread.pool.size", Int, "10", atLeast(1), 0, later,
 			"Threads that delete from remote storage."},
-		{"group.consumer.max.assignment.interval.ms", Int, "15000", atLeast(0), readOnly, later,
+		{"group.consumer.max.assignment.interval.ms", Int, "15000", atLeast(0), readOnly, works,
 			"Upper bound of a group's own assignment interval."},
 		{"log.index.size.max.bytes", Int, "10485760", atLeast(4), 0, works,
 			"Size at which an index is full, which also closes its segment."},

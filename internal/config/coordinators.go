@@ -33,6 +33,7 @@ type Groups struct {
 	MinConsumerSession, MaxConsumerSession time.Duration // bounds of a group's own
 	MinHeartbeat, MaxHeartbeat             time.Duration
 	AssignmentInterval                     time.Duration // group.consumer.assignment.interval.ms
+	MinAssignment, MaxAssignment           time.Duration // bounds of a group's own interval
 	RegexRefresh                           time.Duration // group.consumer.regex.refresh.interval.ms
 }
 
@@ -69,6 +70,7 @@ func (b *Broker) fillCoordinators() {
 			ConsumerSession: b.millis("group.consumer.session.timeout.ms"), ConsumerHeartbeat: b.millis("group.consumer.heartbeat.interval.ms"),
 			MinConsumerSession: b.millis("group.consumer.min.session.timeout.ms"), MaxConsumerSession: b.millis("group.consumer.max.session.timeout.ms"),
 			MinHeartbeat: b.millis("group.consumer.min.heartbeat.interval.ms"), MaxHeartbeat: b.millis("group.consumer.max.heartbeat.interval.ms"),
+			MinAssignment: b.millis("group.consumer.min.assignment.interval.ms"), MaxAssignment: b.millis("group.consumer.max.assignment.interval.ms"),
 			AssignmentInterval: b.millis("group.consumer.assignment.interval.ms"), RegexRefresh: b.millis("group.consumer.regex.refresh.interval.ms"),
 		},
 		Txn: Txn{

@@ -53,7 +53,7 @@ func TestDefaults(t *testing.T) {
 				Protocols: []string{"classic", "consumer", "streams"}, Assignors: []string{"uniform", "range"}, ConsumerMaxSize: 1<<31 - 1,
 				MigrationPolicy: "bidirectional", ConsumerSession: 45 * time.Second, ConsumerHeartbeat: 5 * time.Second,
 				MinConsumerSession: 45 * time.Second, MaxConsumerSession: time.Minute, MinHeartbeat: 5 * time.Second,
-				MaxHeartbeat: 15 * time.Second, AssignmentInterval: time.Second, RegexRefresh: 10 * time.Minute,
+				MaxHeartbeat: 15 * time.Second, AssignmentInterval: time.Second, MaxAssignment: 15 * time.Second, RegexRefresh: 10 * time.Minute,
 			},
 			Txn: Txn{
 				MaxTimeout: 15 * time.Minute, Expiration: 7 * 24 * time.Hour, AbortCheck: 10 * time.Second, ExpireCheck: time.Hour, Verify: true,

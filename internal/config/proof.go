@@ -58,7 +58,8 @@ func proofs() map[string]string {
 		"broker.TestConsumerGroupSettings": "group.coordinator.rebalance.protocols group.consumer.max.size group.consumer.assignors " +
 			"group.consumer.heartbeat.interval.ms group.consumer.min.heartbeat.interval.ms group.consumer.max.heartbeat.interval.ms " +
 			"group.consumer.session.timeout.ms group.consumer.min.session.timeout.ms group.consumer.max.session.timeout.ms " +
-			"group.consumer.migration.policy group.consumer.assignment.interval.ms group.consumer.regex.refresh.interval.ms",
+			"group.consumer.migration.policy group.consumer.assignment.interval.ms group.consumer.min.assignment.interval.ms " +
+			"group.consumer.max.assignment.interval.ms group.consumer.regex.refresh.interval.ms",
 		"broker.TestGroupsOwnSettings": "consumer.session.timeout.ms consumer.heartbeat.interval.ms consumer.assignment.interval.ms",
 		"broker.TestTransactionSettings": "transaction.max.timeout.ms transactional.id.expiration.ms transaction.partition.verification.enable " +
 			"transaction.abort.timed.out.transaction.cleanup.interval.ms transaction.remove.expired.transaction.cleanup.interval.ms",

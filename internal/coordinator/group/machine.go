@@ -185,6 +185,7 @@ func usable(s config.Groups) config.Groups {
 	s.OffsetsRetention, s.OffsetsCheck = cmp.Or(s.OffsetsRetention, 7*24*time.Hour), cmp.Or(s.OffsetsCheck, 10*time.Minute)
 	s.ConsumerSession, s.ConsumerHeartbeat = cmp.Or(s.ConsumerSession, 45*time.Second), cmp.Or(s.ConsumerHeartbeat, 5*time.Second)
 	s.MaxConsumerSession, s.MaxHeartbeat = cmp.Or(s.MaxConsumerSession, time.Minute), cmp.Or(s.MaxHeartbeat, 15*time.Second)
+	s.MaxAssignment = cmp.Or(s.MaxAssignment, 15*time.Second)
 	s.MetadataMaxBytes = cmp.Or(s.MetadataMaxBytes, 4096)
 	s.RegexRefresh, s.MigrationPolicy = cmp.Or(s.RegexRefresh, 10*time.Minute), cmp.Or(s.MigrationPolicy, "bidirectional")
 	if len(s.Assignors) == 0 {

@@ -56,7 +56,11 @@ func (m *Machine) changeRegex(s *step) (regexChange, *refusal) {
 		return regexResolved, nil
 	case next == "":
 	case s.c.wantRegex[next] == 0:
-		if err := s.c.hasRoomFor(next); err != nil {
+		w := &watch{}
+		if g := m.groups[s.id]; g != nil && g.watch != nil {
+			w = g.watch
+		}
+		if err := w.hasRoomFor(s.c, next); err != nil {
 			return regexSame, refuse(wire.InvalidRegularExpression, "SubscribedTopicRegex `%s` is not a valid regular expression: %s.", next, err)
 		}
 	case s.c.regexes[next] != nil:
@@ -66,21 +70,34 @@ func (m *Machine) changeRegex(s *step) (regexChange, *refusal) {
 }
 
 // hasRoomFor checks a new expression, and whether it is one too many.
-func (c *consumer) hasRoomFor(regex string) error {
+func (w *watch) hasRoomFor(c *consumer, regex string) error {
 	e, err := compile(regex)
 	if err != nil {
 		return err
 	}
-	sum := e.cost
+	costs, sum := make(map[string]int, len(c.wantRegex)+1), e.cost
 	for other := range c.wantRegex {
-		if e, err := compile(other); err == nil {
-			sum += e.cost
-		}
+		costs[other] = w.cost(other)
+		sum += costs[other]
 	}
+	costs[regex], w.costs = e.cost, costs
 	if len(c.wantRegex) >= maxRegexes || sum > maxPrograms {
 		return errors.New("too many expressions in the group")
 	}
 	return nil
+}
+
+// cost is about how many steps an expression takes for each byte; 0 if it cannot
+// be used.
+func (w *watch) cost(regex string) int {
+	if cost, ok := w.costs[regex]; ok {
+		return cost
+	}
+	e, err := compile(regex)
+	if err != nil {
+		return 0
+	}
+	return e.cost
 }
 
 // expression is a compiled expression, and about how many steps it takes for

@@ -97,10 +97,11 @@ func (m *Machine) ring() {
 		}
 		before := len(m.script.records)
 		m.alarm(t)
-		if len(m.script.records) == before {
-			continue
+		if len(m.script.records) > before {
+			m.rang[t.group] = true
 		}
-		if m.rang[t.group] = true; alone {
+		// A sweep may go on, and work on expressions: others come in between.
+		if alone || t.alarm == regexAlarm {
 			return
 		}
 	}

@@ -16,6 +16,7 @@ type watch struct {
 	// tried is when regular expressions were last looked at, in milliseconds
 	// since 1970; 0 is never.
 	tried   int64
+	costs   map[string]int // Of regular expressions, as far as they are known.
 	members map[string]*memberWatch
 }
 
@@ -182,10 +183,8 @@ func (m *Machine) heartbeatInterval(group string) int32 {
 	return int32(m.own(group, "consumer.heartbeat.interval.ms", s.ConsumerHeartbeat, s.MinHeartbeat, s.MaxHeartbeat).Milliseconds())
 }
 
-// maxAssignmentInterval is Kafka's default of group.consumer.max.assignment.interval.ms.
-const maxAssignmentInterval = 15 * time.Second
-
 // assignmentInterval is how long an assignment stands, in milliseconds.
 func (m *Machine) assignmentInterval(group string) int64 {
-	return m.own(group, "consumer.assignment.interval.ms", m.settings.AssignmentInterval, 0, maxAssignmentInterval).Milliseconds()
+	s := &m.settings
+	return m.own(group, "consumer.assignment.interval.ms", s.AssignmentInterval, s.MinAssignment, s.MaxAssignment).Milliseconds()
 }
