@@ -43,6 +43,8 @@ func newWriter() *writer {
 
 func (w *writer) want(t *testing.T, written, told []string) {
 	t.Helper()
+	w.order.Lock()
+	defer w.order.Unlock()
 	if diff := cmp.Diff([][]string{written, told}, [][]string{w.written, w.told}); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -73,7 +75,9 @@ func TestMarkers(t *testing.T) {
 		w.want(t, []string{"1/1"}, nil)
 		w.start(0, 5, attempt(2, 0, 1))
 		w.want(t, []string{"2/0", "2/1"}, []string{"2/0"})
+		w.order.Lock()
 		w.says[1] = nil
+		w.order.Unlock()
 		time.Sleep(markerPause)
 		synctest.Wait()
 		w.want(t, []string{"2/1"}, []string{"2/1"})
