@@ -300,4 +300,9 @@ func TestTotalsAreBounded(t *testing.T) {
 	if !found || all.Dropped == 0 {
 		t.Errorf("the first was forgotten, or nothing dropped: %d", all.Dropped)
 	}
+	dropped := all.Dropped
+	all.Add(begin.Add(idleSeries+time.Second), &Identity{Software: "new", Version: "1"}, Point{"new", Value, 1, 0})
+	if all.Dropped != dropped || len(all.series) != 1 {
+		t.Errorf("idle series leave no room: %d", len(all.series))
+	}
 }

@@ -19,6 +19,9 @@ const (
 	maxValue = 1e18
 	// idleSeries is how long a series is kept that nobody pushes.
 	idleSeries = time.Hour
+	// roomPause is how long nobody looks for idle series after somebody has: a
+	// push that finds no place for its thousands of points must not be dear.
+	roomPause = time.Minute
 	// maxWindow is over how long the greatest value is kept: between one and two
 	// of it.
 	maxWindow = 5 * time.Minute
@@ -28,6 +31,7 @@ const (
 type Totals struct {
 	series   map[seriesKey]*series
 	software map[software]time.Time // When each was last seen.
+	looked   time.Time              // For what is idle, to make room.
 	// Dropped counts points that found no place, or were no number; Unasked those
 	// that nobody had asked for.
 	Dropped, Unasked uint64
@@ -109,7 +113,7 @@ func (t *Totals) softwareOf(now time.Time, who *Identity) software {
 		s = software{"other", "other"}
 	}
 	if _, known := t.software[s]; !known && len(t.software) >= maxSoftware {
-		t.expire(now)
+		t.makeRoom(now)
 		if len(t.software) >= maxSoftware {
 			return software{"other", "other"}
 		}
@@ -127,7 +131,7 @@ func (t *Totals) find(now time.Time, k seriesKey) *series {
 		return s
 	}
 	if len(t.series) >= maxSeries {
-		t.expire(now)
+		t.makeRoom(now)
 	}
 	if len(t.series) >= maxSeries {
 		return nil
@@ -136,6 +140,13 @@ func (t *Totals) find(now time.Time, k seriesKey) *series {
 	s := &series{}
 	t.series[k] = s
 	return s
+}
+
+func (t *Totals) makeRoom(now time.Time) {
+	if now.Sub(t.looked) >= roomPause {
+		t.looked = now
+		t.expire(now)
+	}
 }
 
 func (t *Totals) expire(now time.Time) {
