@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // line is what a client reaches the broker by: cut, it is dead to it, as a
@@ -75,6 +77,13 @@ func (w *world) setStatus(id txnID, s status) {
 	w.status[id] = s
 }
 
+// setSize says how many records a copier's transaction has, if it is committed.
+func (w *world) setSize(tag string, records int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sizes[tag] = records
+}
+
 func (w *world) writeOne(ctx context.Context, c *kgo.Client, r *rand.Rand, id txnID) (status, error) {
 	if err := c.BeginTransaction(); err != nil {
 		return aborted, err
@@ -104,7 +113,7 @@ func (w *world) copies(ctx context.Context, copier int) {
 		if r.IntN(4) == 0 { // Only time ends what the one before has open.
 			id = fmt.Sprintf("copier-%d-%d", copier, life)
 		}
-		c, err := w.newCopier(id, fmt.Sprintf("%d.%d", copier, life), r)
+		c, err := w.newCopier(id, fmt.Sprintf("%d.%d", copier, life), r, copier%2 == 1)
 		if err != nil {
 			w.t.Error(err)
 			return
@@ -121,13 +130,14 @@ func (w *world) copies(ctx context.Context, copier int) {
 type copier struct {
 	w       *world
 	r       *rand.Rand
+	id      string // Its transactional id.
 	name    string
 	line    *line
 	session *kgo.GroupTransactSession
 	turns   int
 }
 
-func (w *world) newCopier(id, name string, r *rand.Rand) (*copier, error) {
+func (w *world) newCopier(id, name string, r *rand.Rand, isOld bool) (*copier, error) {
 	l := &line{}
 	further := []kgo.Opt{
 		kgo.Dialer(l.dial), kgo.TransactionalID(id), kgo.TransactionTimeout(txnTimeout),
@@ -138,11 +148,11 @@ func (w *world) newCopier(id, name string, r *rand.Rand) (*copier, error) {
 	if r.IntN(2) == 0 {
 		further = append(further, kgo.Balancers(kgo.RangeBalancer(), kgo.CooperativeStickyBalancer()))
 	}
-	if r.IntN(2) == 0 {
+	if isOld {
 		further = append(further, old())
 	}
 	s, err := kgo.NewGroupTransactSession(w.options(further...)...)
-	return &copier{w: w, r: r, name: name, line: l, session: s}, err
+	return &copier{w: w, r: r, id: id, name: name, line: l, session: s}, err
 }
 
 // live copies until the copier dies. A zombie is what it does after its death,
@@ -168,16 +178,25 @@ func (c *copier) live(ctx context.Context) (zombie func()) {
 			c.w.counts.deaths.Add(1)
 			return nil
 		}
+		if fate < 8 { // The next copier begins before this one has ended.
+			return c.zombie(ctx, tag, records)
+		}
 		ok := c.produce(ctx, tag, records)
-		pause := time.Duration(c.r.Int64N(int64(2 * txnTimeout)))
 		switch {
-		case fate < 8: // The next copier begins before this one has ended.
-			c.w.counts.zombies.Add(1)
-			return func() { time.Sleep(pause); c.end(ctx, ok, len(records)) }
-		case fate < 10: // Too late for its transaction and its group.
+		case fate < 12 && ok && c.commitOffsets(ctx, records):
+			return c.zombieEnd(ctx)
+		case fate < 14: // Too late for its transaction and its group.
 			c.w.counts.late.Add(1)
 			time.Sleep(txnTimeout + time.Second)
-		case fate < 25:
+		case fate < 21: // Offsets, too, are of no effect then.
+			c.commitOffsets(ctx, records)
+			if fate < 18 {
+				c.line.cut()
+				c.w.counts.deaths.Add(1)
+				return nil
+			}
+			ok = false
+		case fate < 30:
 			ok = false
 		}
 		if !c.end(ctx, ok, len(records)) {
@@ -187,11 +206,72 @@ func (c *copier) live(ctx context.Context) (zombie func()) {
 	return nil
 }
 
+// zombie returns the second half of a transaction.
+func (c *copier) zombie(ctx context.Context, tag string, records []*kgo.Record) func() {
+	c.w.counts.zombies.Add(1)
+	pause := time.Duration(c.r.Int64N(int64(2 * txnTimeout)))
+	ok := c.produce(ctx, tag, records[:len(records)/2])
+	return func() {
+		time.Sleep(pause)
+		ok = c.produce(ctx, tag, records[len(records)/2:]) && ok
+		c.w.setSize(tag, len(records))
+		c.end(ctx, ok, len(records))
+	}
+}
+
+// zombieEnd returns the end alone: the transaction is complete, and is
+// committed unless the next copier, or time, has aborted it before.
+func (c *copier) zombieEnd(ctx context.Context) func() {
+	c.w.counts.zombies.Add(1)
+	pause := time.Duration(c.r.Int64N(int64(2 * txnTimeout)))
+	client := c.session.Client()
+	q := kmsg.NewEndTxnRequest()
+	q.TransactionalID, q.Commit = c.id, true
+	var err error
+	q.ProducerID, q.ProducerEpoch, err = client.ProducerID(ctx)
+	return func() {
+		time.Sleep(pause)
+		if r, failed := q.RequestWith(ctx, client); err != nil || failed != nil || r.ErrorCode != 0 {
+			c.w.counts.refused.Add(1)
+		}
+	}
+}
+
+// commitOffsets adds the offsets to a transaction, for which a session has no
+// call, and tells whether they were taken.
+func (c *copier) commitOffsets(ctx context.Context, records []*kgo.Record) bool {
+	client := c.session.Client()
+	id, epoch, err := client.ProducerID(ctx)
+	if err != nil {
+		return false
+	}
+	add := kmsg.NewAddOffsetsToTxnRequest()
+	add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = c.id, id, epoch, group
+	if r, err := add.RequestWith(ctx, client); err != nil || r.ErrorCode != 0 {
+		return false // It is a zombie.
+	}
+	q := kmsg.NewTxnOffsetCommitRequest()
+	q.TransactionalID, q.ProducerID, q.ProducerEpoch, q.Group = c.id, id, epoch, group
+	q.MemberID, q.Generation = client.GroupMetadata()
+	topic := kmsg.NewTxnOffsetCommitRequestTopic()
+	topic.Topic = source
+	for _, r := range records { // The last of each partition counts.
+		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset = r.Partition, r.Offset+1
+		topic.Partitions = append(topic.Partitions, p)
+	}
+	q.Topics = append(q.Topics, topic)
+	r, err := q.RequestWith(ctx, client)
+	if err != nil || slices.ContainsFunc(r.Topics[0].Partitions, func(p kmsg.TxnOffsetCommitResponseTopicPartition) bool { return p.ErrorCode != 0 }) {
+		return false
+	}
+	c.w.counts.offsets.Add(1)
+	return true
+}
+
 // produce writes copies and tells whether all were taken.
 func (c *copier) produce(ctx context.Context, tag string, records []*kgo.Record) bool {
-	c.w.mu.Lock()
-	c.w.sizes[tag] = len(records)
-	c.w.mu.Unlock()
+	c.w.setSize(tag, len(records))
 	var pending sync.WaitGroup
 	var lost sync.Once
 	ok := true

@@ -29,8 +29,8 @@ const (
 	copiers    = 4
 	patience   = 90 * time.Second
 
-	txnTimeout     = 2 * time.Second // After which the broker aborts.
-	sessionTimeout = 2 * time.Second // After which a dead copier is out of the group.
+	txnTimeout     = 1500 * time.Millisecond // After which the broker aborts.
+	sessionTimeout = 1500 * time.Millisecond // After which a dead copier is out of the group.
 )
 
 // settings make a broker find out quickly that somebody is gone, and its logs
@@ -67,7 +67,7 @@ type world struct {
 	writing atomic.Bool // Writers go on.
 	copying atomic.Bool // Copiers go on.
 	copied  atomic.Int64
-	counts  struct{ commits, aborts, deaths, zombies, late, refused atomic.Int64 }
+	counts  struct{ commits, aborts, deaths, zombies, late, offsets, refused atomic.Int64 }
 
 	mu     sync.Mutex
 	status map[txnID]status // Of writers' transactions.
@@ -108,7 +108,7 @@ func TestExactlyOnce(t *testing.T) {
 	r := w.random(0)
 	for round := range rounds(t) {
 		w.progress(round)
-		time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond)
+		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
 		if r.IntN(4) == 0 {
 			w.setVersion(3 - w.version)
 		}
@@ -125,8 +125,8 @@ func TestExactlyOnce(t *testing.T) {
 	w.checkCopy(want)
 	w.checkQuiet()
 	c := &w.counts
-	t.Logf("copiers: %d commits, %d aborts, %d deaths, %d zombies, %d too late, %d refused",
-		c.commits.Load(), c.aborts.Load(), c.deaths.Load(), c.zombies.Load(), c.late.Load(), c.refused.Load())
+	t.Logf("copiers: %d commits, %d aborts, %d deaths, %d zombies, %d too late, %d with offsets by hand, %d refused",
+		c.commits.Load(), c.aborts.Load(), c.deaths.Load(), c.zombies.Load(), c.late.Load(), c.offsets.Load(), c.refused.Load())
 }
 
 // progress waits until something more was copied.
