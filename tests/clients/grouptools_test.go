@@ -27,9 +27,9 @@ type toolbox struct {
 
 func newToolbox(t *testing.T) *toolbox {
 	t.Helper()
-	classPath := compileClass(t, "java/Tools.java", kafka.Tools)
+	classPath := compileClass(t, "java/GroupTools.java", kafka.Tools)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	cmd := exec.CommandContext(ctx, node.Tool(t, "java"), slices.Concat(jvm, []string{"-Dlog4j2.level=ERROR", "-cp", classPath, "Tools"})...)
+	cmd := exec.CommandContext(ctx, node.Tool(t, "java"), slices.Concat(jvm, []string{"-Dlog4j2.level=ERROR", "-cp", classPath, "GroupTools"})...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
