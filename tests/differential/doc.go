@@ -27,6 +27,7 @@
 //	offline TOPIC PARTITION            waits until a partition has no leader
 //	transaction NAME TOPIC PARTITION … begins a transaction; $NAME and ${NAME.epoch} are its producer
 //	coordinator group|transaction KEY  waits until a coordinator is there; of a transaction, begins with its producer
+//	ended ID                           waits until all partitions of a transaction have its marker
 //	stable TOPIC PARTITION OFFSET      waits for the last stable offset
 //	save NAME = PATH                   keeps a field of the last answer, as in ProducerID or Topics.0.TopicID
 //	raw WHAT                           sends bytes on a connection of their own, says no more, and waits for the outcome

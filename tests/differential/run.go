@@ -86,6 +86,8 @@ func (r *runner) step(s *step) error {
 		return r.transaction(s)
 	case "coordinator":
 		return r.coordinator(s)
+	case "ended":
+		return r.ended(s.args[0])
 	case "stable":
 		return r.stable(s)
 	case "wait":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/barnabas-log/barnabas/wire"
@@ -111,6 +112,23 @@ func (r *runner) coordinator(s *step) error {
 		}
 	}
 	return fmt.Errorf("no coordinator: %w", code)
+}
+
+// ended waits until all partitions of a transaction have its marker.
+func (r *runner) ended(id string) error {
+	state := ""
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		req := wire.NewDescribeTransactionsRequest()
+		req.TransactionalIDs = []string{id}
+		resp, err := ask[*wire.DescribeTransactionsResponse](r, req)
+		if err != nil {
+			return err
+		}
+		if state = resp.TransactionStates[0].TransactionState; strings.HasPrefix(state, "Complete") {
+			return nil
+		}
+	}
+	return fmt.Errorf("the transaction of %s is %q", id, state)
 }
 
 // stable waits until the last stable offset of a partition is as said: markers are written behind the answer's back.
