@@ -13,11 +13,12 @@ TEST       = $(GO) test -json
 BLACK_BOX  = cd tests && $(TEST) -count 1 -p 1 -timeout 20m
 FAILED     = || echo "FAIL: go test"
 
-.PHONY: help run build test test-unit test-clients check vet staticcheck fmt lint race bench bench-go bench-kafka fuzz \
+.PHONY: help run build static test test-unit test-clients check vet staticcheck fmt lint race bench bench-go bench-kafka fuzz \
 	test-worlds test-slow record-kafka generate clean barnabas
 
 help:
 	@echo 'make run           build ./barnabas and start one broker on $(LISTEN), data in $(DATA)'
+	@echo 'make static        build ./barnabas without a C library, for any Linux'
 	@echo 'make test          run every test this machine can run'
 	@echo 'make check         what a commit has to pass: vet, staticcheck, gofumpt, lint, tests, race detector'
 	@echo 'make bench         what a broker costs, beside what this machine can do at best'
@@ -36,6 +37,10 @@ build: barnabas
 
 barnabas:
 	@$(GO) build -o barnabas ./cmd/barnabas
+
+# One file without a C library, for any Linux and for an empty container.
+static:
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o barnabas ./cmd/barnabas
 
 run: barnabas
 	@echo 'Try this in another terminal:  echo "hello, K." | ./barnabas produce letters'
