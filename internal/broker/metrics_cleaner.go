@@ -4,6 +4,8 @@ import "time"
 
 func cleanerMetrics() []metric {
 	return []metric{
+		{"replicas_cleaner_busy_threads", gauge, "Passes of compaction that are under way.", nil},
+		{"replicas_cleaner_moved_bytes_total", counter, "Bytes that compaction read or wrote, of the passes under way too. Not rising while threads are busy: log.cleaner.io.max.bytes.per.second is too low, or the disk hangs.", nil},
 		{"replicas_cleaner_passes_total", counter, "Passes of compaction that ended well.", nil},
 		{"replicas_cleaner_failed_passes_total", counter, "Passes of compaction that ended with an error. Rising: the log says which partition, and why.", nil},
 		{"replicas_cleaner_seconds_total", counter, "Time that compaction took, all threads together. Rising by log.cleaner.threads a second: it is never done, so raise them, or log.cleaner.io.max.bytes.per.second.", nil},
@@ -22,6 +24,8 @@ func cleanerMetrics() []metric {
 
 func (c *collector) cleaner(s sink) {
 	st := c.b.replicas.Load().CleanerStats()
+	s.level("replicas_cleaner_busy_threads", st.Busy.Load())
+	s.count("replicas_cleaner_moved_bytes_total", st.BytesMoved.Load())
 	s.count("replicas_cleaner_passes_total", st.Passes.Load())
 	s.count("replicas_cleaner_failed_passes_total", st.Failed.Load())
 	s.send("replicas_cleaner_seconds_total", float64(st.Nanos.Load())/1e9)

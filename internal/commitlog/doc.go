@@ -25,15 +25,24 @@
 // (ErrOffline) until it is opened anew. A full disk is not that: the partial
 // write is cut away and the log goes on.
 //
+// # Compaction
+//
+// Clean does one pass: it learns the last offset of each key, writes segments
+// without what is given up, and swaps them for their originals, as Kafka does,
+// safe at any crash. The caller says how far, how fast, and with how much
+// memory. There is one pass at a time; Close ends it.
+//
 // # Locks
 //
-// Three locks. `removal` is held by what takes segments away, disk work
+// Three locks. `removal` is held by what takes segments away or replaces them, disk work
 // included, and comes first. `append` is held through every change of the log and, by
 // truncation and the assignment of an epoch only, through a sync; `mu` guards
 // what readers see and is held for memory, and for opening a file, only.
 // append comes before it. A reader notes under mu a segment, its published size and
 // a reference on its file, and reads without a lock: bytes below the published
 // size change only by truncation, whose victims no consumer may have seen.
+// What a reader opens by name afterwards, an index, may belong to a segment
+// that took the place of its own: then it looks again.
 //
 // There is no goroutine, no timer, and after Idle no open file.
 package commitlog

@@ -121,13 +121,18 @@ func (c *cleaner) work(ctx context.Context, cfg config.Cleaner) {
 		c.owner.opts.Log.Error("nothing is compacted", "err", err)
 		return
 	}
-	tools := partition.CleanTools{Map: m, BufferBytes: cfg.BufferBytes / cfg.Threads / 2, Pace: c.pacer.pace}
+	tools := partition.CleanTools{Map: m, BufferBytes: cfg.BufferBytes / cfg.Threads / 2, Pace: c.pace}
 	for ctx.Err() == nil {
 		if !c.cleanOne(ctx, tools) {
 			m.Release()
 			pause(ctx, cfg.Backoff)
 		}
 	}
+}
+
+func (c *cleaner) pace(ctx context.Context, bytes int) error {
+	c.stats.BytesMoved.Add(uint64(bytes))
+	return c.pacer.pace(ctx, bytes)
 }
 
 // dirtyLog is a log to be cleaned.
@@ -145,7 +150,9 @@ func (c *cleaner) cleanOne(ctx context.Context, tools partition.CleanTools) bool
 	}
 	d, began := next.disk, time.Now()
 	tools.Room = d.roomToClean
+	c.stats.Busy.Add(1)
 	done, err := next.Clean(ctx, c.owner.opts.Now(), next.dirt, next.mark, tools)
+	c.stats.Busy.Add(-1)
 	c.stats.passed(done, err, time.Since(began))
 	if d.replicaOf(next.Partition) != nil && err == nil {
 		err = d.setCleaned(next.Partition, done.End)

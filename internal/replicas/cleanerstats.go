@@ -16,6 +16,10 @@ type CleanerStats struct {
 	BytesRead, BytesWritten, BytesFreed atomic.Uint64
 	RecordsRead, RecordsRemoved         atomic.Uint64
 	Nanos                               atomic.Uint64
+	// Busy is how many passes are under way; BytesMoved is what was read and
+	// written so far, theirs included.
+	Busy       atomic.Int64
+	BytesMoved atomic.Uint64
 	// MapPercent is how full the map of the last pass was, of what it may be.
 	MapPercent atomic.Int64
 	// DirtyPercent is the largest share of dirty bytes of a log at the last look,

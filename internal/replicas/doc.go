@@ -6,7 +6,10 @@
 //
 // Each data directory has a flusher, which makes appends durable in groups, and
 // a keeper, which writes marks and checkpoints, applies retention and removes
-// what was deleted. Both call the partitions; partitions have no goroutines.
+// what was deleted. Both call the partitions; partitions have no goroutines. The
+// cleaner, one for all directories, compacts: its workers choose the dirtiest
+// log, and keep in the directory's cleaner-offset-checkpoint how far they came.
+// A partition that moves is not compacted meanwhile.
 //
 // # A directory that is missing
 //
