@@ -81,8 +81,14 @@ func (n *Node) Again() {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	args := []string{"serve", "--data-dir", n.Data, "--listen", listen}
-	if !slices.ContainsFunc(n.options, func(o string) bool { return strings.HasPrefix(o, "http.listen=") }) {
+	args := []string{"serve", "--listen", listen}
+	sets := func(key string) bool {
+		return slices.ContainsFunc(n.options, func(o string) bool { return strings.HasPrefix(o, key+"=") })
+	}
+	if !sets("log.dirs") {
+		args = append(args, "--data-dir", n.Data)
+	}
+	if !sets("http.listen") {
 		args = append(args, "--http", "off")
 	}
 	for _, o := range n.options {
