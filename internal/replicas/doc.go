@@ -4,12 +4,18 @@
 //
 // # Who runs what
 //
-// Each data directory has a flusher, which makes appends durable in groups, and
-// a keeper, which writes marks and checkpoints, applies retention and removes
-// what was deleted. Both call the partitions; partitions have no goroutines. The
-// cleaner, one for all directories, compacts: its workers choose the dirtiest
+// Each data directory has a flusher, which makes appends durable in groups, a
+// keeper, which writes marks and checkpoints, applies retention and removes what
+// was deleted, and a trimmer, which keeps the file system below
+// log.retention.disk.percent. All call the partitions; partitions have no
+// goroutines. Movers copy partitions from one directory to another. The cleaner, one for all directories, compacts: its workers choose the dirtiest
 // log, and keep in the directory's cleaner-offset-checkpoint how far they came.
 // A partition that moves is not compacted meanwhile.
+//
+// # A directory that fails
+//
+// An error of the disk, wherever it shows, takes all partitions of the data
+// directory offline, and no others; the cluster is told. See failed.go.
 //
 // # A directory that is missing
 //
