@@ -30,6 +30,13 @@ func replicaMetrics() []metric {
 		{"datadir_size_bytes", gauge, "Size of the file system of a data directory.", dir},
 		{"datadir_used_ratio", gauge, "How full the file system of a data directory is, from 0 to 1. Above 0.9: shorten retention, set log.retention.disk.percent, or add space.", dir},
 		{"datadir_full", gauge, "1 while a data directory has used up its reserve and refuses writes. Make space at once.", dir},
+		{"datadir_partitions", gauge, "Partitions in a data directory, copies on their way there included. Uneven: move some with kafka-reassign-partitions.", dir},
+		{"datadir_moving_partitions", gauge, "Partitions that are being copied to a data directory. For long: raise replica.alter.log.dirs.io.max.bytes.per.second.", dir},
+		{"datadir_deleted_segments_total", counter, "Segments deleted in a data directory, for whatever reason.", dir},
+		{"datadir_deleted_bytes_total", counter, "Bytes of deleted segments in a data directory, for whatever reason.", dir},
+		{"datadir_percent_limit", gauge, "log.retention.disk.percent, 0 while it is off.", dir},
+		{"datadir_percent_deleted_bytes_total", counter, "Bytes deleted because of log.retention.disk.percent. Growing: topics keep less than their retention says, so add space, or shorten it.", dir},
+		{"datadir_percent_stuck", gauge, "1 while a file system is fuller than log.retention.disk.percent and nothing is left to delete. Something else fills it, or compacted topics do: make space.", dir},
 		{"partition_log_bytes", gauge, "Bytes of a partition's log. Shown with metrics.partitions=true.", part},
 		{"partition_segments", gauge, "Segments of a partition. Shown with metrics.partitions=true.", part},
 		{"partition_start_offset", gauge, "First offset of a partition. Shown with metrics.partitions=true.", part},
@@ -88,6 +95,15 @@ func (c *collector) disks(s sink) {
 		if abs, err := filepath.Abs(path); err == nil {
 			s.level("datadir_online", number(c.b.replicas.Load().Online(abs)), abs)
 		}
+	}
+	for _, d := range c.b.replicas.Load().DirStats() {
+		s.level("datadir_partitions", d.Partitions, d.Path)
+		s.level("datadir_moving_partitions", d.Moving, d.Path)
+		s.count("datadir_deleted_segments_total", d.DeletedSegments, d.Path)
+		s.count("datadir_deleted_bytes_total", d.DeletedBytes, d.Path)
+		s.level("datadir_percent_limit", d.Percent, d.Path)
+		s.count("datadir_percent_deleted_bytes_total", d.PercentBytes, d.Path)
+		s.level("datadir_percent_stuck", number(d.PercentStuck), d.Path)
 	}
 	for _, d := range c.b.dirs {
 		u, err := d.Usage()

@@ -66,6 +66,36 @@ func (r *Replicas) Totals() Totals {
 	return t
 }
 
+// DirStats is what became of one data directory.
+type DirStats struct {
+	Path string
+	// Partitions are those that lie here, copies on their way here included;
+	// Moving are these.
+	Partitions, Moving int64
+	// DeletedSegments and DeletedBytes went for whatever reason.
+	DeletedSegments, DeletedBytes uint64
+	// Percent is log.retention.disk.percent, 0 while it is off. PercentSegments and
+	// PercentBytes went because of it; PercentStuck says that the file system is
+	// fuller and nothing is left to delete.
+	Percent                       int64
+	PercentSegments, PercentBytes uint64
+	PercentStuck                  bool
+}
+
+// DirStats tells what became of each data directory that could be opened.
+func (r *Replicas) DirStats() []DirStats {
+	all := make([]DirStats, 0, len(r.disks))
+	for _, d := range r.disks {
+		all = append(all, DirStats{
+			Path: d.dir.Path(), Partitions: d.placed.Load(), Moving: int64(len(r.movesTo(d))),
+			DeletedSegments: uint64(d.deleted.segments.Load()), DeletedBytes: uint64(d.deleted.bytes.Load()),
+			Percent: d.brim.percent.Load(), PercentStuck: d.brim.stuck.Load(),
+			PercentSegments: uint64(d.brim.dropped.segments.Load()), PercentBytes: uint64(d.brim.dropped.bytes.Load()),
+		})
+	}
+	return all
+}
+
 // Online reports whether the data directory at a path is one of this node's,
 // and has not failed.
 func (r *Replicas) Online(path string) bool {
