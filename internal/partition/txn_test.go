@@ -259,6 +259,7 @@ func BenchmarkTransactionalAppend(b *testing.B) {
 	b.ReportAllocs()
 	for i := int32(1); b.Loop(); i++ {
 		pr.Sequence = i
+		x.SetBaseOffset(0)
 		x[53], x[54], x[55], x[56] = byte(i>>24), byte(i>>16), byte(i>>8), byte(i)
 		x.UpdateCRC()
 		g, err := p.VerifyTransaction(pr, false, now)

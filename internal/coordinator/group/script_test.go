@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := runScript(t, string(text))
+			got := newPlayer(t).run(string(text))
 			if *rewrite {
 				if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -49,9 +50,12 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-func runScript(t *testing.T, text string) string {
+func newPlayer(t *testing.T) *player {
+	return &player{t: t, stage: newStage(Options{Settings: quick()}), clients: map[string]*client{}, parked: map[coordinator.Token]asker{}}
+}
+
+func (p *player) run(text string) string {
 	var out strings.Builder
-	p := &player{t: t, stage: newStage(Options{Settings: quick()}), clients: map[string]*client{}, parked: map[coordinator.Token]string{}}
 	for i, block := range strings.Split(strings.TrimSuffix(text, "\n"), "\n\n") {
 		if i > 0 {
 			out.WriteString("\n")
@@ -83,14 +87,22 @@ type client struct {
 	protocol   string
 }
 
+// asker is a client that asked in a version.
+type asker struct {
+	name    string
+	version int16
+}
+
 // player plays a script.
 type player struct {
 	*stage
 	t       *testing.T
 	clients map[string]*client
-	parked  map[coordinator.Token]string // Whose requests wait.
+	parked  map[coordinator.Token]asker // Who waits.
+	kafka   *kafkaPeer                   // Nil if a machine is played with.
 	out     strings.Builder
-	hide    bool // Records are not shown.
+	hide    bool     // Records are not shown.
+	lacks   []string // Commands and arguments of the machine alone, which are left out.
 }
 
 // args are the key=value words of a command; a word alone is "true".
@@ -167,8 +179,28 @@ func (p *player) flush() {
 	}
 }
 
-func (p *player) answered(name string, a any) {
+// received is an answer as it is read at the other end.
+func (p *player) received(a any, version int16) any {
+	r, ok := a.(wire.Response)
+	if !ok {
+		return a
+	}
+	b, err := r.AppendTo(nil, version)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	api, _ := wire.LookupAPI(r.Key())
+	again := api.NewRequest().NewResponse()
+	if err := wire.ReadExactly(wire.NewReader(b), again, version); err != nil {
+		p.t.Fatal(err)
+	}
+	return again
+}
+
+func (p *player) answered(who asker, a any) {
+	name := who.name
 	c := p.clients[name]
+	a = p.received(a, who.version)
 	switch r := a.(type) {
 	case *wire.JoinGroupResponse:
 		if r.ErrorCode == 0 || wire.ErrorCode(r.ErrorCode) == wire.MemberIDRequired {
@@ -212,9 +244,21 @@ func (p *player) send(c *client, a args, version int64, body wire.Request) {
 	if pattern, ok := a["sees"]; ok {
 		q.Sees = func(topic string) bool { return strings.HasPrefix(topic, pattern) }
 	}
-	to := p.token + 1
-	p.parked[to] = c.name
-	p.give(q)
+	p.put(c, q)
+}
+
+// put gives an input, to the machine or to Kafka.
+func (p *player) put(c *client, in any) {
+	who := asker{name: c.name}
+	if q, ok := in.(Request); ok {
+		who.version = q.Version
+	}
+	p.parked[p.token+1] = who
+	if p.kafka != nil {
+		p.kafka.give(p, in)
+	} else {
+		p.give(in)
+	}
 	p.flush()
 }
 
@@ -231,6 +275,13 @@ func (p *player) play(line string) {
 		default:
 			a[k] = v
 		}
+	}
+	if slices.ContainsFunc(p.lacks, func(what string) bool { return words[0] == what || a[what] != "" }) {
+		return
+	}
+	if p.kafka != nil && p.kafka.play(p, words[0], name, a) {
+		p.flush()
+		return
 	}
 	switch words[0] {
 	case "topic":
@@ -329,13 +380,10 @@ func (p *player) request(verb string, c *client, a args) {
 	case "txn-commit":
 		p.send(c, a, 5, p.txnCommitOf(c, a))
 	case "marker":
-		to := p.token + 1
-		p.parked[to] = c.name
-		p.give(Marker{
+		p.put(c, Marker{
 			Producer:  record.Producer{ID: model.ProducerID(a.num("pid", 1)), Epoch: int16(a.num("epoch", 0))},
 			Committed: a["abort"] == "", CoordinatorEpoch: int32(a.num("coordinator", 0)), TransactionVersion: int16(a.num("tv", 1)),
 		})
-		p.flush()
 	case "fetch":
 		p.send(c, a, 9, p.fetchOf(c, a))
 	case "delete-offsets":

@@ -23,7 +23,8 @@ import (
 // cluster makes images.
 type cluster struct {
 	tracker *metadata.Tracker
-	made    byte // Topics so far.
+	made    byte                     // Topics so far.
+	ids     map[string]model.TopicID // Of topics that get ids of elsewhere.
 }
 
 func newCluster() *cluster {
@@ -59,6 +60,9 @@ func (c *cluster) grow(name string, partitions int) *metadata.Delta {
 	} else {
 		c.made++
 		id[0], id[15] = 0x54, c.made
+		if other, ok := c.ids[name]; ok {
+			id = other
+		}
 		records = append(records, &wire.TopicRecord{Name: name, TopicID: id})
 	}
 	for n := have; n < partitions; n++ {
@@ -386,6 +390,9 @@ func (m *Machine) owned() error {
 	return nil
 }
 
+// topicNumbers are those of topics whose ids do not end in them.
+var topicNumbers = map[model.UUID]byte{}
+
 // show writes a message with the fields that are not zero.
 func show(v any) string {
 	var b strings.Builder
@@ -431,7 +438,11 @@ func showValue(b *strings.Builder, v reflect.Value) {
 		b.WriteString("]")
 	case reflect.Array:
 		if id, ok := v.Interface().(model.UUID); ok {
-			fmt.Fprintf(b, "T%d", id[15])
+			n, ok := topicNumbers[id]
+			if !ok {
+				n = id[15]
+			}
+			fmt.Fprintf(b, "T%d", n)
 			return
 		}
 		fmt.Fprint(b, v.Interface())

@@ -18,7 +18,7 @@
 //
 // The rules are those of KIP-98, KIP-360, KIP-447, KIP-664, KIP-890 and KIP-939,
 // as Apache Kafka 4.4.0 keeps them, and so are the records. It differs where
-// Kafka gives up:
+// Kafka gives up, or gives away:
 //
 //   - a request is judged by what is in the log, also while that is being
 //     committed; Kafka answers CONCURRENT_TRANSACTIONS then;
@@ -26,5 +26,8 @@
 //     again; Kafka answers UNKNOWN_SERVER_ERROR;
 //   - the producer id that takes over is told to wait for the markers of the
 //     last one; Kafka does not know it yet and fences it;
+//   - a zombie of transactions version 2 is not taken for a producer that repeats
+//     its EndTxn because a later one of version 1 has ended a transaction; Kafka
+//     gives it that one's epoch, and both write under it;
 //   - memory is bounded: beyond [Options.MaxBytes], POLICY_VIOLATION.
 package txn

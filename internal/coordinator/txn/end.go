@@ -56,11 +56,13 @@ func (s status) commits() bool { return s == prepareCommit || s == completeCommi
 
 // endV2 ends a transaction and bumps the epoch with it, so that nothing that
 // comes late can be taken for part of the next. A repeat is known by its epoch,
-// which is one behind. Aborting where nothing was begun bumps the epoch, too:
-// the producer may not know what has reached the brokers.
+// which is one behind; but not behind an end of version 1, which bumps nothing:
+// who asks is a zombie then, and must not be told the epoch of who came after.
+// Aborting where nothing was begun bumps the epoch, too: the producer may not
+// know what has reached the brokers.
 func (m *Machine) endV2(now time.Time, e *entry, q *wire.EndTxnRequest) (identity, wire.ErrorCode) {
 	rotated := int64(e.previous) == q.ProducerID && q.ProducerEpoch == exhausted && e.epoch == 0
-	repeat := e.status.ended() && (int(e.epoch) == int(q.ProducerEpoch)+1 || rotated && !e.status.prepared())
+	repeat := e.status.ended() && e.version >= epochTwo && (int(e.epoch) == int(q.ProducerEpoch)+1 || rotated && !e.status.prepared())
 	started := now.UnixMilli()
 	switch {
 	case int64(e.producer) != q.ProducerID && !rotated:

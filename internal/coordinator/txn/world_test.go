@@ -19,7 +19,10 @@ import (
 	"github.com/barnabas-log/barnabas/record"
 )
 
-var worlds = flag.Int("txn.worlds", 500, "worlds of TestWorlds, times $BARNABAS_WORLDS")
+var (
+	worlds  = flag.Int("txn.worlds", 1000, "worlds of TestWorlds, times $BARNABAS_WORLDS")
+	oneSeed = flag.Int64("txn.seed", -1, "the only world of TestWorlds, if it is not negative")
+)
 
 // Clients with transactions over some partitions, their zombies, a shard that
 // fails over, markers on the way: no transaction is torn, none hangs, no record
@@ -34,6 +37,9 @@ func TestWorlds(t *testing.T) {
 	}
 	total := tally{}
 	for seed := range uint64(n) {
+		if *oneSeed >= 0 {
+			seed, n = uint64(*oneSeed), 1
+		}
 		w := newWorld(t, seed)
 		for range 1500 {
 			w.step()
@@ -43,6 +49,9 @@ func TestWorlds(t *testing.T) {
 		total.add(&w.tally)
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
+		}
+		if *oneSeed >= 0 {
+			break
 		}
 	}
 	t.Logf("%+v", total)
