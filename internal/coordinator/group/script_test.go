@@ -99,7 +99,7 @@ type player struct {
 	t       *testing.T
 	clients map[string]*client
 	parked  map[coordinator.Token]asker // Who waits.
-	kafka   *kafkaPeer                   // Nil if a machine is played with.
+	kafka   *kafkaPeer                  // Nil if a machine is played with.
 	out     strings.Builder
 	hide    bool     // Records are not shown.
 	lacks   []string // Commands and arguments of the machine alone, which are left out.
