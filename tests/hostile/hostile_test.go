@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,6 +66,11 @@ func TestStorm(t *testing.T) {
 	good := startClients(t, n.Addr)
 	a := &attack{addr: n.Addr}
 	a.run(t, seed, 200, false, badBatch) // Opens what stays open.
+	for _, b := range bombs(t) {         // And the decoders that any client of that codec leaves warm.
+		if strings.HasSuffix(b.name, "one record") {
+			a.run(t, seed, 8, false, func(r *rand.Rand) []byte { return produce(r, badTopic, b.batch) })
+		}
+	}
 	time.Sleep(time.Second)
 	began, used := time.Now(), p.cpu()
 	time.Sleep(time.Second)
