@@ -149,9 +149,21 @@ func (l *Log) recover(ls listing) error {
 	next := model.NoOffset // End of the segment before, if it is known.
 	good, changed := 0, false
 	var read int64
+	var repeated []*segment
 	var err error
 	for i, s := range segments {
 		from := l.trusted(i, ls)
+		if next > s.base {
+			again, err := l.repeats(s, next)
+			if err != nil {
+				return err
+			}
+			if again {
+				repeated = append(repeated, s)
+				good = i + 1
+				continue
+			}
+		}
 		if next >= 0 && s.base != next && !l.mayGap(segments[i-1], s, from, next) {
 			l.event(Event{Kind: EventDropped, Segment: s.base, Offset: next, Bytes: s.size})
 			changed = true
@@ -189,7 +201,47 @@ func (l *Log) recover(ls listing) error {
 	if err := l.drop(good, changed); err != nil {
 		return err
 	}
+	if err := l.dropRepeated(repeated); err != nil {
+		return err
+	}
 	return l.findEnd(next, read)
+}
+
+// repeats reports a segment that holds nothing beyond an offset, which is where
+// the one before it ends. Compaction had put the two together when the directory
+// was copied, and the copy has the new one and still the old one.
+func (l *Log) repeats(s *segment, end model.Offset) (bool, error) {
+	if s.size == 0 {
+		return false, nil // The active one of that time: what follows is lost.
+	}
+	h, err := l.openFile(s)
+	if err != nil {
+		return false, err
+	}
+	defer s.closeLocked() // Nobody else knows the log yet.
+	defer h.release()
+	sc := newScanner(h, 0, s.size)
+	defer sc.close()
+	for sc.next() {
+		if sc.header.End() > end {
+			return false, nil
+		}
+	}
+	return sc.err == nil, nil
+}
+
+func (l *Log) dropRepeated(segments []*segment) error {
+	if len(segments) == 0 {
+		return nil
+	}
+	for _, s := range segments {
+		l.event(Event{Kind: EventDropped, Segment: s.base, Offset: s.base, Bytes: s.size})
+		l.mu.segments = slices.DeleteFunc(l.mu.segments, func(x *segment) bool { return x == s })
+		if err := l.removeFiles(s.base); err != nil {
+			return err
+		}
+	}
+	return l.fs.SyncDir(l.dir)
 }
 
 // trusted returns from which position a segment has to be read, -1 if not at

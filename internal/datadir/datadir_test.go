@@ -229,7 +229,7 @@ func TestReserve(t *testing.T) {
 func FuzzFiles(f *testing.F) {
 	f.Add([]byte("0\n1\nt 0 5\n"))
 	f.Add(Meta{1, "c", model.UUID{1}}.Format())
-	f.Add(formatMarks(Marks{{Topic: "t"}: {Offset: 1}}, witness{1, 2}))
+	f.Add(formatMarks(Marks{{Topic: "t"}: {Offset: 1}}, witness{[2]uint32{1, 2}, 3}))
 	f.Add(FormatTopicID(model.UUID{5}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if o, err := ParseOffsets(b); err == nil && len(b) > 0 {

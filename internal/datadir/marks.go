@@ -23,24 +23,31 @@ var errMarks = errors.New("datadir: marks file damaged")
 
 // marksVersion begins the first line. A file of another version is ignored,
 // which costs a full recovery.
-const marksVersion = "barnabas-marks 1"
+const marksVersion = "barnabas-marks 2"
 
-// witness is two checksums, CRC-32C, of recovery-point-offset-checkpoint: as it
-// was when the marks were written, and as it was about to be. If the file has
-// neither, Kafka ran on the directory since, and the marks mean nothing: it may
-// have truncated, appended or compacted what they vouch for.
-type witness [2]uint32
+// witness tells whether the marks are about what stands beside them.
+type witness struct {
+	// points is two checksums, CRC-32C, of recovery-point-offset-checkpoint: as
+	// it was when the marks were written, and as it was about to be. If the file
+	// has neither, Kafka ran on the directory since, and the marks mean nothing:
+	// it may have truncated, appended or compacted what they vouch for.
+	points [2]uint32
+	// birth is the directory's (vfs.FS.Birth). In a copy, the marks mean nothing
+	// either: if it was made while a broker ran, they may be older or younger than
+	// the logs, and so vouch for what the copy does not have.
+	birth uint64
+}
 
-func (w witness) saw(recoveryPoints []byte) bool {
+func (w witness) saw(recoveryPoints []byte, birth uint64) bool {
 	sum := crc32.Checksum(recoveryPoints, castagnoli)
-	return sum == w[0] || sum == w[1]
+	return (sum == w.points[0] || sum == w.points[1]) && w.birth == birth
 }
 
 // formatMarks returns the file: a line with name, version and witness, one with
 // the count, one for each log, and the CRC-32C, in hexadecimal, of everything
 // before it.
 func formatMarks(m Marks, w witness) []byte {
-	b := fmt.Appendf(nil, "%s %08x %08x\n%d\n", marksVersion, w[0], w[1], len(m))
+	b := fmt.Appendf(nil, "%s %08x %08x %016x\n%d\n", marksVersion, w.points[0], w.points[1], w.birth, len(m))
 	for _, p := range sorted(m) {
 		k := m[p]
 		producers := 0
@@ -67,7 +74,7 @@ func parseMarks(b []byte) (m Marks, w witness, err error) {
 	if len(lines) < 2 || string(lines[1]) != fmt.Sprint(len(lines)-2) {
 		return nil, w, errMarks
 	}
-	if n, err := fmt.Sscanf(string(lines[0]), marksVersion+" %08x %08x", &w[0], &w[1]); n != 2 || err != nil {
+	if n, err := fmt.Sscanf(string(lines[0]), marksVersion+" %08x %08x %016x", &w.points[0], &w.points[1], &w.birth); n != 3 || err != nil {
 		return nil, w, errMarks
 	}
 	m = make(Marks, len(lines)-2)
@@ -127,8 +134,8 @@ func parseInt(b []byte) (int64, error) {
 }
 
 // Marks reads the marks. known is false if there is no marks file, or a damaged
-// one, or if Kafka ran on the directory since: then Kafka's checkpoints and its
-// clean shutdown file decide what is trusted.
+// one, if the directory is a copy, or if Kafka ran on it since: then Kafka's
+// checkpoints and its clean shutdown file decide what is trusted.
 func (d *Dir) Marks() (m Marks, known bool, err error) {
 	b, err := d.readText(MarksFile)
 	if err != nil || len(b) == 0 {
@@ -138,8 +145,12 @@ func (d *Dir) Marks() (m Marks, known bool, err error) {
 	if err != nil {
 		return Marks{}, false, err
 	}
+	birth, err := d.fs.Birth(d.path)
+	if err != nil {
+		return Marks{}, false, fmt.Errorf("datadir: %w", err)
+	}
 	m, w, err := parseMarks(b)
-	if err != nil || !w.saw(recovery) {
+	if err != nil || !w.saw(recovery, birth) {
 		return Marks{}, false, nil
 	}
 	return m, true, nil
@@ -155,13 +166,17 @@ func (d *Dir) WriteMarks(m Marks, recoveryPoints bool) error {
 	if err != nil {
 		return err
 	}
-	w := witness{crc32.Checksum(old, castagnoli), crc32.Checksum(old, castagnoli)}
+	birth, err := d.fs.Birth(d.path)
+	if err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	w := witness{[2]uint32{crc32.Checksum(old, castagnoli), crc32.Checksum(old, castagnoli)}, birth}
 	points := Offsets{}
 	if recoveryPoints {
 		for p, k := range m {
 			points[p] = k.Offset
 		}
-		w[1] = crc32.Checksum(points.Format(), castagnoli)
+		w.points[1] = crc32.Checksum(points.Format(), castagnoli)
 	}
 	path := filepath.Join(d.path, MarksFile)
 	if err := d.Spend(func() error { return vfs.WriteFile(d.fs, path, formatMarks(m, w)) }); err != nil {

@@ -182,6 +182,14 @@ func (f *Faulty) DiskUsage(name string) (Usage, error) {
 	return f.fs.DiskUsage(name)
 }
 
+// Birth implements FS.
+func (f *Faulty) Birth(name string) (uint64, error) {
+	if err := f.hook(Op{OpStat, name}); err != nil {
+		return 0, err
+	}
+	return f.fs.Birth(name)
+}
+
 type faultyFile struct {
 	File
 	f    *Faulty

@@ -387,6 +387,15 @@ func (m *Mem) DiskUsage(string) (Usage, error) {
 	return Usage{Free: max(0, size-m.mu.used), Used: m.mu.used, Total: size}, nil
 }
 
+// Birth implements FS. There are no copies in memory: a crash clone is the same
+// disk.
+func (m *Mem) Birth(name string) (uint64, error) {
+	if _, err := m.Stat(name); err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
 // CrashClone returns what a power cut at this moment may leave on the disk:
 // all that was synced, and of the rest what rng picks. The receiver stays as it
 // is; locks are gone in the clone, and everything in it is synced.

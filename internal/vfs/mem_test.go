@@ -103,6 +103,13 @@ func TestFS(t *testing.T) {
 		}
 		ok(t, l.Close())
 		must(v.Lock(filepath.Join(dir, ".lock")))(t).Close()
+		born := must(v.Birth(dir))(t)
+		if again := must(v.Birth(dir))(t); again != born || born == 0 {
+			t.Fatalf("born %d, then %d", born, again)
+		}
+		if _, err := v.Birth(filepath.Join(dir, "nothing")); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("birth of nothing: %v", err)
+		}
 		if u, err := v.DiskUsage(dir); u.Free <= 0 || u.Total < u.Free+u.Used || u.Percent() <= 0 || u.Percent() > 100 || err != nil {
 			t.Fatalf("%+v %v", u, err)
 		}

@@ -122,6 +122,14 @@ func (OS) DiskUsage(name string) (Usage, error) {
 	}, nil
 }
 
+func inode(name string) (uint64, error) {
+	var st unix.Stat_t
+	if err := ignoringEINTR(func() error { return unix.Stat(name, &st) }); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return st.Ino, nil
+}
+
 // osFile keeps the descriptor beside the file because os.File.Fd costs a
 // closure per call on the read path.
 type osFile struct {

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -41,3 +42,19 @@ func reserve(f *os.File, n int64) error {
 }
 
 func modMillis(st *unix.Stat_t) int64 { return int64(st.Mtim.Sec)*1000 + int64(st.Mtim.Nsec)/1e6 }
+
+// Birth implements FS.
+func (OS) Birth(name string) (uint64, error) {
+	var st unix.Statx_t
+	err := ignoringEINTR(func() error { return unix.Statx(unix.AT_FDCWD, name, 0, unix.STATX_INO|unix.STATX_BTIME, &st) })
+	switch {
+	case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM): // Kernels before 4.11, and old sandboxes.
+		return inode(name)
+	case err != nil:
+		return 0, &os.PathError{Op: "statx", Path: name, Err: err}
+	case st.Mask&unix.STATX_BTIME == 0:
+		return st.Ino, nil
+	}
+	// The root of a file system has the same inode on many of them.
+	return st.Ino ^ uint64(st.Btime.Sec)*1e9 + uint64(st.Btime.Nsec), nil
+}

@@ -33,3 +33,6 @@ func allocate(f *os.File, n int64) error {
 func reserve(*os.File, int64) error { return nil }
 
 func modMillis(st *unix.Stat_t) int64 { return st.Mtim.Sec*1000 + int64(st.Mtim.Nsec)/1e6 }
+
+// Birth implements FS.
+func (OS) Birth(name string) (uint64, error) { return inode(name) }

@@ -47,6 +47,10 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 	// DiskUsage tells how full the file system is that holds name.
 	DiskUsage(name string) (Usage, error)
+	// Birth is a number that a file or directory keeps as long as it lives, under
+	// whatever name, and that its copies do not have: made of its inode and,
+	// where the system knows it, the time of its birth.
+	Birth(name string) (uint64, error)
 }
 
 // File is an open file. There is no position: reads and writes say where.
