@@ -104,7 +104,7 @@ process_open_fds 1.2e+02
 nonsense
 `
 	m, err := parseMetrics(strings.NewReader(text))
-	if err != nil || m.sums["barnabas_x"] != 7 || m.sums["process_open_fds"] != 120 || !m.dirs["/d 1"] {
+	if err != nil || m.sums["barnabas_x"] != 7 || m.sums["process_open_fds"] != 120 || m.dirs["/d 1"]["barnabas_x"] != 3 {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

@@ -221,7 +221,7 @@ func newConfigSetCmd(client *clientFlags) *cobra.Command {
   barnabas config set topic letters --append cleanup.policy=compact
   barnabas config set broker 1 log.cleaner.threads=2
   barnabas config set broker --default log.retention.ms=604800000
-  barnabas config set broker-logger 1 listener=DEBUG
+  barnabas config set broker-logger 1 replicas=DEBUG
   barnabas config set client-metrics slow-ones metrics=org.apache.kafka.producer. interval.ms=60000 match=client_software_name=apache-kafka-java`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.set(cmd, a) },

@@ -93,15 +93,21 @@ type dirStatus struct {
 	Partitions int    `json:"partitions"`
 	Bytes      int64  `json:"bytes"`
 	// Disk sizes are of the file system, -1 where the broker does not tell.
-	DiskBytes     int64  `json:"diskBytes"`
-	DiskFreeBytes int64  `json:"diskFreeBytes"`
-	RetentionMark *int   `json:"retentionDiskPercent"` // nil if off or unknown
-	Cordoned      bool   `json:"cordoned,omitempty"`
-	Err           string `json:"error,omitempty"`
+	DiskBytes     int64    `json:"diskBytes"`
+	DiskFreeBytes int64    `json:"diskFreeBytes"`
+	UsedPercent   *float64 `json:"diskUsedPercent"`      // as df has it; nil if unknown
+	RetentionMark *int     `json:"retentionDiskPercent"` // nil if off or unknown
+	Cordoned      bool     `json:"cordoned,omitempty"`
+	Err           string   `json:"error,omitempty"`
 }
 
-// used is how full the disk is in percent, as far as users may fill it.
+// used is how full the disk is in percent: what df says if the broker tells
+// that, else what is not free of the whole, which counts what is kept for the
+// superuser, too.
 func (d *dirStatus) used() (percent float64, ok bool) {
+	if d.UsedPercent != nil {
+		return *d.UsedPercent, true
+	}
 	if d.DiskBytes <= 0 || d.DiskFreeBytes < 0 {
 		return 0, false
 	}
@@ -219,8 +225,25 @@ func (s *statusRun) askNode(ctx context.Context, n *nodeStatus) error {
 		n.Directories = append(n.Directories, d)
 	}
 	slices.SortFunc(n.Directories, func(a, b dirStatus) int { return cmp.Compare(a.Path, b.Path) })
-	n.Connections = connections(ctx, n, settings)
+	if m, err := nodeMetrics(ctx, n, settings); err == nil {
+		n.measured(m)
+	}
 	return nil
+}
+
+// measured takes from metrics what the protocol does not tell.
+func (n *nodeStatus) measured(m *metrics) {
+	if v, ok := m.sums["barnabas_listener_connections"]; ok {
+		open := int(v)
+		n.Connections = &open
+	}
+	for i := range n.Directories {
+		d := &n.Directories[i]
+		if ratio, ok := m.dirs[d.Path]["barnabas_datadir_used_ratio"]; ok {
+			percent := 100 * ratio
+			d.UsedPercent = &percent
+		}
+	}
 }
 
 func (s *statusRun) dir(n *nodeStatus, r *wire.DescribeLogDirsResponseDescribeLogDirsResult) dirStatus {
@@ -271,19 +294,6 @@ func retentionMark(settings map[string]string) *int {
 	return &n
 }
 
-// connections asks /metrics, if it is this broker's.
-func connections(ctx context.Context, n *nodeStatus, settings map[string]string) *int {
-	m, err := nodeMetrics(ctx, n, settings)
-	if err != nil {
-		return nil
-	}
-	if v, ok := m.sums["barnabas_listener_connections"]; ok {
-		open := int(v)
-		return &open
-	}
-	return nil
-}
-
 // nodeMetrics are a broker's metrics. A port may belong to somebody else: only
 // one that names the same data directories counts.
 func nodeMetrics(ctx context.Context, n *nodeStatus, settings map[string]string) (*metrics, error) {
@@ -300,7 +310,7 @@ func nodeMetrics(ctx context.Context, n *nodeStatus, settings map[string]string)
 		return nil, err
 	}
 	for _, d := range n.Directories {
-		if m.dirs[d.Path] {
+		if m.dirs[d.Path] != nil {
 			return m, nil
 		}
 	}

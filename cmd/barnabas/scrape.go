@@ -16,11 +16,11 @@ import (
 // maxScrape bounds what is read of /metrics, in bytes.
 const maxScrape = 64 << 20
 
-// metrics are the samples of a Prometheus text by name, added up over labels.
+// metrics are the samples of a Prometheus text.
 type metrics struct {
 	url  string
-	sums map[string]float64
-	dirs map[string]bool // every data directory that a label names
+	sums map[string]float64            // by name, added up over labels
+	dirs map[string]map[string]float64 // of each data directory, by name
 }
 
 // scrape reads a /metrics page. It must not take long: nothing depends on it.
@@ -48,7 +48,7 @@ func scrape(ctx context.Context, url string) (*metrics, error) {
 }
 
 func parseMetrics(in io.Reader) (*metrics, error) {
-	m := &metrics{sums: map[string]float64{}, dirs: map[string]bool{}}
+	m := &metrics{sums: map[string]float64{}, dirs: map[string]map[string]float64{}}
 	s := bufio.NewScanner(in)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
@@ -57,12 +57,17 @@ func parseMetrics(in io.Reader) (*metrics, error) {
 			continue
 		}
 		name, labels, value := cutSample(line)
-		if n, err := strconv.ParseFloat(value, 64); err == nil {
-			m.sums[name] += n
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			continue
 		}
+		m.sums[name] += n
 		if _, rest, ok := strings.Cut(labels, `dir="`); ok {
 			dir, _, _ := strings.Cut(rest, `"`)
-			m.dirs[dir] = true
+			if m.dirs[dir] == nil {
+				m.dirs[dir] = map[string]float64{}
+			}
+			m.dirs[dir][name] = n
 		}
 	}
 	return m, s.Err()

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"os/exec"
+	"testing"
+)
+
+// What Kafka's protocol does not tell comes from settings and metrics of our
+// own.
+func TestNodeStatusOfOurs(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	http := l.Addr().String()
+	l.Close()
+	address := runBroker(t, t.Cleanup, t.TempDir(), "--http", http, "-o", "log.retention.disk.percent=81")
+	out, err := exec.Command("barnabas", "node", "status", "--brokers", address, "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got clusterStatus
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Nodes) != 1 || got.Nodes[0].Connections == nil || *got.Nodes[0].Connections < 1 {
+		t.Fatalf("connections are not known: %s", out)
+	}
+	if d := got.Nodes[0].Directories; len(d) != 1 || d[0].RetentionMark == nil || *d[0].RetentionMark != 81 || d[0].UsedPercent == nil {
+		t.Errorf("directories: %s", out)
+	}
+	d := newTestDoctor(address)
+	here := nodesHere(d.checkBroker(t.Context(), true))
+	if len(here) != 1 || here[0].metrics == nil || here[0].metrics.sums["process_max_fds"] == 0 {
+		t.Errorf("the broker's files are not known: %+v", here)
+	}
+	if dirs := d.directories(here); len(dirs) != 1 || dirs[0] != here[0].Directories[0].Path {
+		t.Errorf("its directories are %q", dirs)
+	}
+}
