@@ -82,14 +82,14 @@ func (l *Log) holdLocked(removed []deletedSegment, now time.Time) {
 	}
 }
 
-// Held is the bytes of files that were removed after a moment and that somebody
-// still reads.
+// Held is the bytes of the largest file that was removed after a moment and that
+// somebody still reads.
 func (l *Log) Held(after time.Time) (bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, d := range l.mu.held {
 		if d.file.refs.Load() > 0 && d.at.After(after) {
-			bytes += d.size
+			bytes = max(bytes, d.size)
 		}
 	}
 	return bytes

@@ -78,7 +78,9 @@ func (p *Partition) append(b record.Batch, t terms, now time.Time) (Appended, er
 	if int64(len(b)) > cfg.SegmentBytes {
 		return Appended{}, fmt.Errorf("%w: %d bytes", ErrTooLargeForSegment, len(b))
 	}
-	p.home.Load().room(len(b), segmentToDelete(cfg))
+	home := p.home.Load()
+	home.room(len(b), segmentToDelete(cfg))
+	defer home.wrote(len(b))
 	t.check.Unverified = p.unverified.Load()
 	var w woken
 	p.mu.Lock()

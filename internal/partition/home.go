@@ -18,11 +18,12 @@ type home struct {
 	grown  func(*Partition)
 	full   func() bool
 	room   func(bytes int, segment int64)
+	wrote  func(bytes int)
 	failed func(*Partition, error)
 }
 
 func newHome(o *Options, log *commitlog.Log) *home {
-	h := &home{log: log, owner: o.Owner, dirty: o.Dirty, grown: o.Grown, full: o.Full, room: o.Room, failed: o.Failed}
+	h := &home{log: log, owner: o.Owner, dirty: o.Dirty, grown: o.Grown, full: o.Full, room: o.Room, wrote: o.Wrote, failed: o.Failed}
 	if h.dirty == nil {
 		h.dirty = func(*Partition) {}
 	}
@@ -34,6 +35,9 @@ func newHome(o *Options, log *commitlog.Log) *home {
 	}
 	if h.room == nil {
 		h.room = func(int, int64) {}
+	}
+	if h.wrote == nil {
+		h.wrote = func(int) {}
 	}
 	if h.failed == nil {
 		h.failed = func(*Partition, error) {}

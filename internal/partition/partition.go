@@ -64,8 +64,10 @@ type Options struct {
 	Full func() bool
 	// Room, if not nil, is told before each append, without the lock, how many
 	// bytes come and how large a segment of the topic is. It may take a moment to
-	// make room.
-	Room func(bytes int, segment int64)
+	// make room. Wrote is told the same bytes when that append has ended, whatever
+	// came of it.
+	Room  func(bytes int, segment int64)
+	Wrote func(bytes int)
 	// Failed, if not nil, is told once, without the lock, that the partition went
 	// offline and why.
 	Failed func(*Partition, error)

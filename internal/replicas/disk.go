@@ -312,7 +312,7 @@ func (d *disk) partitionOptions(p model.Partition, cfg *config.Topic, log commit
 		FS: d.dir.FS(), Dir: d.dir.LogPath(p.String()), ID: p, Self: r.opts.Self,
 		Log: log, Config: cfg, ProducerExpiry: r.config.Load().ProducerExpiration,
 		Unverified: !r.config.Load().Coordinators.Txn.Verify, Owner: d,
-		Dirty: d.flusher.add, Grown: d.grew, Full: d.dir.Full, Room: d.room, Failed: d.partitionFailed,
+		Dirty: d.flusher.add, Grown: d.grew, Full: d.dir.Full, Room: d.room, Wrote: d.wrote, Failed: d.partitionFailed,
 	}
 }
 

@@ -28,11 +28,12 @@ import (
 
 const (
 	// brimPatience is how long an append waits when the mark was passed by more
-	// than a segment: deleting takes milliseconds, and a producer that waits is
+	// than half a segment: deleting takes milliseconds, and a producer that waits is
 	// better off than one that is refused when the disk is full.
 	brimPatience = time.Second
-	// brimHeld is how long a removed file that somebody reads counts as free.
-	// Without it one slow reader would cost the segment after his, too.
+	// brimHeld is how long a removed file that somebody reads counts as free, if
+	// it is the largest of such. Without it one slow reader would cost the segment
+	// after his, too; with all of them as many could fill the disk.
 	brimHeld = 10 * time.Second
 	// brimStuck is how many bytes may be appended before the trimmer looks again
 	// when there was nothing to delete.
@@ -48,11 +49,13 @@ const (
 // brim is what the trimmer knows of its disk.
 type brim struct {
 	percent atomic.Int64 // 0 is off.
-	// left is how many bytes may be appended before the mark is reached, as far as
-	// is known.
-	left atomic.Int64
-	wake chan struct{}
-	mu   struct {
+	// begun and done count the bytes of appends that began and that ended, limit is
+	// what begun may come to before the mark is reached. What was done before a look
+	// at the file system is in what it tells; all that began and was not done before
+	// it is taken to come on top. So nothing in between is forgotten.
+	begun, done, limit atomic.Int64
+	wake               chan struct{}
+	mu                 struct {
 		sync.Mutex
 		// round ends when something was freed, or nothing can be.
 		round chan struct{}
@@ -77,7 +80,7 @@ type brim struct {
 func newBrim() *brim {
 	b := &brim{wake: make(chan struct{}, 1), oldest: newQueue(), holders: map[*partition.Partition]struct{}{}}
 	b.mu.round, b.mu.rolled = make(chan struct{}), map[model.Partition]struct{}{}
-	b.left.Store(math.MaxInt64)
+	b.limit.Store(math.MaxInt64)
 	return b
 }
 
@@ -103,19 +106,24 @@ func (b *brim) nextRound() {
 	b.mu.Unlock()
 }
 
-// room is told of every append. It calls for the trimmer when the mark is
-// reached, and waits for it when the mark was passed by more than a segment.
+// left is how many bytes may be appended before the mark is reached, as far as
+// is known.
+func (b *brim) left() int64 { return b.limit.Load() - b.begun.Load() }
+
+// wrote is told of the end of every append that room was told of.
+func (d *disk) wrote(bytes int) { d.brim.done.Add(int64(bytes)) }
+
+// room is told of every append before it begins. It calls for the trimmer when
+// the mark is reached, and waits for it when the mark was passed by more than
+// half a segment.
 func (d *disk) room(bytes int, segment int64) {
 	b := d.brim
-	if b.percent.Load() == 0 {
-		return
-	}
-	left := b.left.Add(-int64(bytes))
-	if left > 0 {
+	left := b.limit.Load() - b.begun.Add(int64(bytes))
+	if left > 0 || b.percent.Load() == 0 {
 		return
 	}
 	b.poke()
-	if left < -segment {
+	if left < -segment/2 {
 		b.await(segment)
 	}
 }
@@ -127,7 +135,7 @@ func (b *brim) await(segment int64) {
 		b.mu.Lock()
 		round := b.mu.round
 		b.mu.Unlock()
-		if b.left.Load() >= -segment {
+		if b.left() >= -segment/2 {
 			return
 		}
 		select {
@@ -163,16 +171,18 @@ func (d *disk) trim(ctx context.Context) {
 	}
 }
 
-// relieve deletes until the file system is not fuller than the mark.
+// relieve deletes until the file system is not fuller than the mark, nor will be
+// when the appends under way are done.
 func (d *disk) relieve(ctx context.Context) {
 	b := d.brim
 	if b.percent.Load() == 0 || d.hasFailed() != nil {
-		if b.left.Load() != math.MaxInt64 {
+		if b.limit.Load() != math.MaxInt64 {
 			b.off()
 		}
 		return
 	}
 	for tries := 0; ctx.Err() == nil; {
+		done := b.done.Load()
 		over, err := d.over()
 		if err != nil {
 			d.owner.opts.Log.Error("file system does not tell how full it is", "dir", d.dir.Path(), "err", err)
@@ -180,14 +190,14 @@ func (d *disk) relieve(ctx context.Context) {
 			d.judge(err)
 			return
 		}
-		b.left.Store(-over)
-		if over <= 0 {
-			b.settled()
+		b.limit.Store(done - over)
+		b.nextRound()
+		if b.left() >= 0 {
+			b.stuck.Store(false)
 			return
 		}
 		d.sayFull()
 		freed, pending := d.makeRoom()
-		b.nextRound()
 		if freed {
 			tries = 0
 			continue
@@ -202,16 +212,10 @@ func (d *disk) relieve(ctx context.Context) {
 
 // off ends all waiting.
 func (b *brim) off() {
-	b.left.Store(math.MaxInt64)
+	b.limit.Store(math.MaxInt64)
 	b.known = false
 	b.stuck.Store(false)
 	b.nextRound()
-}
-
-func (b *brim) settled() {
-	if b.stuck.Swap(false) {
-		b.nextRound()
-	}
 }
 
 // pause waits, but not beyond the end of ctx.
@@ -234,7 +238,8 @@ func (d *disk) over() (int64, error) {
 	held := int64(0)
 	for p := range d.brim.holders {
 		bytes := p.Log().Held(after)
-		if held += bytes; bytes == 0 {
+		held = max(held, bytes)
+		if bytes == 0 {
 			delete(d.brim.holders, p)
 		}
 	}
@@ -414,7 +419,7 @@ func (d *disk) sayFull() {
 // cannotRelieve gives up until there is something new.
 func (d *disk) cannotRelieve(over int64) {
 	b := d.brim
-	b.left.Store(brimStuck)
+	b.limit.Store(b.begun.Load() + brimStuck)
 	if !b.stuck.Swap(true) {
 		d.owner.opts.Log.Error("file system fuller than log.retention.disk.percent, and no segment is left that may go",
 			"dir", d.dir.Path(), "percent", b.percent.Load(), "bytes", over)

@@ -148,7 +148,7 @@ func TestActiveGoLargestFirst(t *testing.T) {
 			t.Errorf("%s starts at %d", topic, got)
 		}
 	}
-	if !w.disks[0].brim.stuck.Load() || w.disks[0].brim.left.Load() != brimStuck {
+	if !w.disks[0].brim.stuck.Load() || w.disks[0].brim.left() != brimStuck {
 		t.Error("not stuck")
 	}
 	mems["/a"].SetCapacity(1 << 40)
