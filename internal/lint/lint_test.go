@@ -57,6 +57,8 @@ func TestRules(t *testing.T) {
 	f("group/x.go", doc+"import \"os\"", "group/x.go:3 imports os (machine)")
 	f("group/x.go", doc+"import \"sync/atomic\"", "group/x.go:3 imports sync/atomic (machine)")
 	f("group/x_test.go", doc+"import \"os\"")
+	f("group/x.go", doc+"import \"net/netip\"")
+	f("group/x.go", doc+"import \"net/url\"", "group/x.go:3 imports net/url (machine)")
 	f("conn/x.go", doc+"import \"os\"")
 	f("group/x.go", doc+"import \"time\"\nfunc f() { time.Now() }", "group/x.go:4 uses time.Now (machine)")
 	f("group/x.go", doc+"import \"time\"\nfunc f() time.Duration { return time.Second }")
