@@ -20,6 +20,7 @@ type consumeFlags struct {
 	follow        bool
 	format        string
 	group         string
+	level         isolation
 }
 
 func newConsumeCmd() *cobra.Command {
@@ -31,13 +32,15 @@ func newConsumeCmd() *cobra.Command {
 
 With a place to start (--from-beginning, --offset, --from-time) it prints what is there and ends at the present end, unless --follow is given.
 Without one it prints new records as they come. -n ends it earlier. With --group it shares the partitions with the group's other members, goes on
-where the group was, and commits how far it came; the place to start is for partitions of which the group has no offset. Records of aborted transactions are printed too.`,
+where the group was, and commits how far it came; the place to start is for partitions of which the group has no offset. With --isolation read_committed, records of transactions that were aborted are not
+printed, and reading waits, or ends, before the oldest transaction that is open.`,
 		Example: `  barnabas consume letters --from-beginning
   barnabas consume letters --from-beginning -n 1
   barnabas consume letters --offset -5 --partition 0
   barnabas consume letters --from-time -1h --to-time 2026-11-21T12:00:00Z
   barnabas consume letters --follow --format '{{.Partition}}:{{.Offset}} {{.Key}} {{.Value}}'
   barnabas consume letters --group readers --from-beginning
+  barnabas consume letters --from-beginning --isolation read_committed
   barnabas consume letters --from-beginning --json | jq .value`,
 	}, f.run)
 	f.add(cmd, 0, "end after that many records, 0 for no limit")
@@ -60,6 +63,7 @@ func (f *consumeFlags) add(cmd *cobra.Command, number int, numberHelp string) {
 	flags.IntVarP(&f.number, "number", "n", number, numberHelp)
 	flags.StringVar(&f.format, "format", "", "Go template for one record: .Topic .Partition .Offset .Timestamp .Time .Key .Value .Headers")
 	complete(cmd, "partition", f.completePartitions)
+	f.level.add(cmd)
 }
 
 func (f *consumeFlags) run(cmd *cobra.Command, topic string) error {
@@ -93,7 +97,7 @@ func (f *consumeFlags) run(cmd *cobra.Command, topic string) error {
 		return err
 	}
 	left := f.number
-	err = newReader(d.m, topic, starts, ends).run(cmd.Context(), func(rec partitionRecord) error {
+	err = d.reader(starts, ends).run(cmd.Context(), func(rec partitionRecord) error {
 		if err := d.show(rec); err != nil {
 			return err
 		}

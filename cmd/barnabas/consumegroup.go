@@ -41,7 +41,7 @@ type member struct {
 // --follow, all that there was is read.
 func (f *consumeFlags) runGroup(d *reading) error {
 	g := &member{reading: d, group: f.group, id: rand.Text(), dirty: map[int32]bool{}}
-	g.reader = newReader(d.m, d.topic, map[int32]model.Offset{}, nil)
+	g.reader = d.reader(map[int32]model.Offset{}, nil)
 	if err := g.join(); err != nil {
 		return fmt.Errorf("group %s: %w", g.group, err)
 	}
@@ -178,7 +178,6 @@ func (g *member) read() error {
 		if err := g.show(rec); err != nil {
 			return err
 		}
-		g.dirty[rec.Partition] = true
 		if left--; left == 0 {
 			// The reader moves on behind a whole answer; we have taken this much.
 			g.reader.next[rec.Partition] = rec.Offset + 1
@@ -212,7 +211,14 @@ func (g *member) read() error {
 // round fetches once from what is ours; with nothing it waits as a fetch does.
 func (g *member) round(each func(partitionRecord) error) (bool, error) {
 	if len(g.reader.next) > 0 {
-		return g.reader.round(g.ctx, each)
+		before := maps.Clone(g.reader.next)
+		_, err := g.reader.round(g.ctx, each)
+		for p, o := range g.reader.next { // Also past what is not shown: markers, aborted transactions.
+			if o != before[p] {
+				g.dirty[p] = true
+			}
+		}
+		return !maps.Equal(before, g.reader.next), err
 	}
 	select {
 	case <-time.After(fetchWait):

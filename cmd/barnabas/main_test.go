@@ -28,6 +28,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"transaction": transaction},
 		Setup: func(env *testscript.Env) error {
 			address := os.Getenv("BARNABAS_TEST_BROKER")
 			if address == "" {

@@ -27,10 +27,16 @@ func indexesOf(t cluster.Topic) []int32 {
 // or after a time (milliseconds since 1970, or one of the above). A partition
 // without such a record has model.NoOffset.
 func offsetsAt(ctx context.Context, m *cluster.Map, topic string, partitions []int32, timestamp int64) (map[int32]model.Offset, error) {
+	return offsetsSeenAt(ctx, m, topic, partitions, timestamp, readUncommitted)
+}
+
+// offsetsSeenAt is offsetsAt for who sees records at that level: readCommitted
+// ends where the oldest open transaction begins.
+func offsetsSeenAt(ctx context.Context, m *cluster.Map, topic string, partitions []int32, timestamp int64, level isolation) (map[int32]model.Offset, error) {
 	out := make(map[int32]model.Offset, len(partitions))
 	for _, p := range partitions {
 		err := retry(ctx, func() error {
-			o, err := offsetAt(ctx, m, topic, p, timestamp)
+			o, err := offsetSeenAt(ctx, m, topic, p, timestamp, level)
 			if err != nil {
 				m.Forget(topic)
 			}
@@ -45,12 +51,16 @@ func offsetsAt(ctx context.Context, m *cluster.Map, topic string, partitions []i
 }
 
 func offsetAt(ctx context.Context, m *cluster.Map, topic string, partition int32, timestamp int64) (model.Offset, error) {
+	return offsetSeenAt(ctx, m, topic, partition, timestamp, readUncommitted)
+}
+
+func offsetSeenAt(ctx context.Context, m *cluster.Map, topic string, partition int32, timestamp int64, level isolation) (model.Offset, error) {
 	b, err := m.Leader(ctx, topic, partition)
 	if err != nil {
 		return model.NoOffset, err
 	}
 	req := wire.NewListOffsetsRequest()
-	req.ReplicaID = -1
+	req.ReplicaID, req.IsolationLevel = -1, int8(level)
 	req.Topics = []wire.ListOffsetsRequestListOffsetsTopic{{
 		Name:       topic,
 		Partitions: []wire.ListOffsetsRequestListOffsetsPartition{{PartitionIndex: partition, CurrentLeaderEpoch: -1, Timestamp: timestamp}},

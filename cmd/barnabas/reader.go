@@ -42,7 +42,8 @@ type reader struct {
 	id       model.TopicID // zero before the first round, and with brokers that give none
 	next     map[int32]model.Offset
 	ends     map[int32]model.Offset // nil without an end
-	troubled time.Time              // since when every round failed, zero if not
+	level    isolation
+	troubled time.Time // since when every round failed, zero if not
 }
 
 func newReader(m *cluster.Map, topic string, next, ends map[int32]model.Offset) *reader {
@@ -177,7 +178,7 @@ func (r *reader) ask(ctx context.Context) ([]answer, error) {
 			return nil, err
 		}
 		if requests[b] == nil {
-			requests[b] = fetchRequest(t)
+			requests[b] = fetchRequest(t, r.level)
 		}
 		parts := &requests[b].Topics[0].Partitions
 		q := wire.Extend(parts)
@@ -200,9 +201,9 @@ func (r *reader) ask(ctx context.Context) ([]answer, error) {
 	return answers, nil
 }
 
-func fetchRequest(t cluster.Topic) *wire.FetchRequest {
+func fetchRequest(t cluster.Topic, level isolation) *wire.FetchRequest {
 	req := wire.NewFetchRequest()
-	req.MaxWaitMs, req.MinBytes, req.MaxBytes = int32(fetchWait.Milliseconds()), 1, fetchBytes
+	req.MaxWaitMs, req.MinBytes, req.MaxBytes, req.IsolationLevel = int32(fetchWait.Milliseconds()), 1, fetchBytes, int8(level)
 	topic := wire.Extend(&req.Topics)
 	topic.Topic, topic.TopicID = t.Name, wire.UUID(t.ID)
 	return req
@@ -233,6 +234,7 @@ func (r *reader) take(p *wire.FetchResponsePartitionData, each func(partitionRec
 	default:
 		return 0, fmt.Errorf("fetch %s-%d at %d: %w", r.topic, index, r.next[index], refusal(p.ErrorCode, nil))
 	}
+	gone := newAborts(p.AbortedTransactions)
 	for rest := p.Records; ; {
 		var b record.Batch
 		if b, rest, err = record.Next(rest); errors.Is(err, record.ErrShort) {
@@ -241,7 +243,7 @@ func (r *reader) take(p *wire.FetchResponsePartitionData, each func(partitionRec
 		if err != nil {
 			return n, fmt.Errorf("%s-%d at %d: %w", r.topic, index, r.next[index], err)
 		}
-		m, err := r.takeBatch(index, b, each)
+		m, err := r.takeBatch(index, b, gone, each)
 		n += m
 		if err != nil {
 			return n, err
@@ -249,19 +251,27 @@ func (r *reader) take(p *wire.FetchResponsePartitionData, each func(partitionRec
 	}
 }
 
-func (r *reader) takeBatch(index int32, b record.Batch, each func(partitionRecord) error) (n int, err error) {
+func (r *reader) takeBatch(index int32, b record.Batch, gone *aborts, each func(partitionRecord) error) (n int, err error) {
 	if b.End() <= r.next[index] {
 		return 0, nil
 	}
 	if b.CRC() != b.ComputeCRC() {
 		return 0, fmt.Errorf("%s-%d: batch at %d: %w: checksum", r.topic, index, b.BaseOffset(), record.ErrCorrupt)
 	}
+	hidden, err := gone.hides(b)
+	if err != nil {
+		return 0, fmt.Errorf("%s-%d: batch at %d: %w", r.topic, index, b.BaseOffset(), err)
+	}
+	if hidden || b.IsControl() {
+		r.next[index] = b.End()
+		return 0, nil
+	}
 	for rec, err := range b.Records(0) {
 		if err != nil {
 			return n, fmt.Errorf("%s-%d: batch at %d: %w", r.topic, index, b.BaseOffset(), err)
 		}
 		end, bounded := r.ends[index]
-		if b.IsControl() || rec.Offset < r.next[index] || bounded && rec.Offset >= end {
+		if rec.Offset < r.next[index] || bounded && rec.Offset >= end {
 			continue
 		}
 		n++

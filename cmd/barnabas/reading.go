@@ -50,6 +50,17 @@ func (f *consumeFlags) begin(cmd *cobra.Command, topic string) (*reading, error)
 
 func (d *reading) close() { d.m.Close() }
 
+func (d *reading) reader(next, ends map[int32]model.Offset) *reader {
+	r := newReader(d.m, d.topic, next, ends)
+	r.level = d.flags.level
+	return r
+}
+
+// offsetsAt are the offsets at a time, of records that are to be seen.
+func (d *reading) offsetsAt(ctx context.Context, timestamp int64) (map[int32]model.Offset, error) {
+	return offsetsSeenAt(ctx, d.m, d.topic, d.parts, timestamp, d.flags.level)
+}
+
 // partitionsOf are the topic's partitions, or those asked for.
 func (f *consumeFlags) partitionsOf(ctx context.Context, m *cluster.Map, topic string) ([]int32, error) {
 	ctx, cancel := f.bounded(ctx)
@@ -82,13 +93,13 @@ func (d *reading) starts() (map[int32]model.Offset, error) {
 	defer cancel()
 	switch f := d.flags; {
 	case f.fromBeginning:
-		return offsetsAt(ctx, d.m, d.topic, d.parts, timeEarliest)
+		return d.offsetsAt(ctx, timeEarliest)
 	case f.from != "":
 		at, err := parseTime(f.from, time.Now())
 		if err != nil {
 			return nil, usage("--from-time %q: %w", f.from, err)
 		}
-		return offsetsOrEnd(ctx, d.m, d.topic, d.parts, at)
+		return offsetsOrEnd(ctx, d.m, d.topic, d.parts, at, d.flags.level)
 	}
 	offset := cmp.Or(d.flags.offset, "-0")
 	n, err := strconv.ParseInt(offset, 10, 64)
@@ -102,11 +113,11 @@ func (d *reading) starts() (map[int32]model.Offset, error) {
 // partition, or that far from its end. Where it was deleted, the oldest record
 // is next; where it is past the end, that is said.
 func (d *reading) startsAt(ctx context.Context, offset model.Offset, fromEnd bool) (map[int32]model.Offset, error) {
-	firsts, err := offsetsAt(ctx, d.m, d.topic, d.parts, timeEarliest)
+	firsts, err := d.offsetsAt(ctx, timeEarliest)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := offsetsAt(ctx, d.m, d.topic, d.parts, timeLatest)
+	ends, err := d.offsetsAt(ctx, timeLatest)
 	if err != nil {
 		return nil, err
 	}
@@ -146,21 +157,21 @@ func (d *reading) ends() (map[int32]model.Offset, error) {
 		if err != nil {
 			return nil, usage("--to-time %q: %w", f.to, err)
 		}
-		return offsetsOrEnd(ctx, d.m, d.topic, d.parts, at)
+		return offsetsOrEnd(ctx, d.m, d.topic, d.parts, at, d.flags.level)
 	case f.follow:
 		return nil, nil
 	}
-	return offsetsAt(ctx, d.m, d.topic, d.parts, timeLatest)
+	return d.offsetsAt(ctx, timeLatest)
 }
 
 // offsetsOrEnd is offsetsAt with the end where no record is that late.
-func offsetsOrEnd(ctx context.Context, m *cluster.Map, topic string, parts []int32, timestamp int64) (map[int32]model.Offset, error) {
+func offsetsOrEnd(ctx context.Context, m *cluster.Map, topic string, parts []int32, timestamp int64, level isolation) (map[int32]model.Offset, error) {
 	// The ends are asked for first: what comes in between is later than both.
-	ends, err := offsetsAt(ctx, m, topic, parts, timeLatest)
+	ends, err := offsetsSeenAt(ctx, m, topic, parts, timeLatest, level)
 	if err != nil {
 		return nil, err
 	}
-	at, err := offsetsAt(ctx, m, topic, parts, timestamp)
+	at, err := offsetsSeenAt(ctx, m, topic, parts, timestamp, level)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (f *consumeFlags) tail(cmd *cobra.Command, topic string) error {
 	}
 	defer d.close()
 	ctx, cancel := f.bounded(d.ctx)
-	ends, err := offsetsAt(ctx, d.m, topic, d.parts, timeLatest)
+	ends, err := d.offsetsAt(ctx, timeLatest)
 	cancel()
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (f *consumeFlags) tail(cmd *cobra.Command, topic string) error {
 	if err := d.out.Flush(); err != nil || !f.follow {
 		return err
 	}
-	r := newReader(d.m, topic, ends, nil)
+	r := d.reader(ends, nil)
 	return errors.Join(r.run(d.ctx, d.show, d.out.Flush), d.out.Flush())
 }
 
@@ -59,7 +59,7 @@ func (f *consumeFlags) tail(cmd *cobra.Command, topic string) error {
 // further back until it gives enough or there is no more.
 func (d *reading) newest(ends map[int32]model.Offset) ([]partitionRecord, error) {
 	number := d.flags.number
-	first, err := offsetsAt(d.ctx, d.m, d.topic, d.parts, timeEarliest)
+	first, err := d.offsetsAt(d.ctx, timeEarliest)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (d *reading) newest(ends map[int32]model.Offset) ([]partitionRecord, error)
 		for back := model.Offset(number); ; back *= 4 {
 			start := max(first[p], ends[p]-back)
 			var got []partitionRecord
-			r := newReader(d.m, d.topic, map[int32]model.Offset{p: start}, maps.Clone(ends))
+			r := d.reader(map[int32]model.Offset{p: start}, maps.Clone(ends))
 			err := r.run(d.ctx, func(rec partitionRecord) error {
 				if got = append(got, rec); len(got) > number {
 					got = slices.Delete(got, 0, 1)

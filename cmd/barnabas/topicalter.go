@@ -191,7 +191,7 @@ func (f *trimFlags) limits(ctx context.Context, m *cluster.Map, topic string) (m
 		if err != nil {
 			return nil, usage("--before-time %q: %w", f.time, err)
 		}
-		return offsetsOrEnd(ctx, m, topic, parts, at)
+		return offsetsOrEnd(ctx, m, topic, parts, at, readUncommitted)
 	}
 	out := make(map[int32]model.Offset, len(parts))
 	for _, p := range parts {
