@@ -1,6 +1,8 @@
 package group
 
 import (
+	"bytes"
+	"strings"
 	"time"
 
 	"github.com/barnabas-log/barnabas/wire"
@@ -227,9 +229,10 @@ func (m *Machine) joinAgain(c *classic, p parked, q *Request, body *wire.JoinGro
 }
 
 func (m *Machine) addMember(c *classic, p parked, q *Request, body *wire.JoinGroupRequest, id string) {
+	id = strings.Clone(id)
 	member := &classicMember{
-		id: id, instance: body.GroupInstanceID, clientID: q.ClientID, clientHost: q.ClientHost, rebalance: body.RebalanceTimeoutMs,
-		session: body.SessionTimeoutMs, protocols: body.Protocols, join: &p, fresh: true,
+		id: id, instance: keptText(body.GroupInstanceID), clientID: q.ClientID, clientHost: q.ClientHost, rebalance: body.RebalanceTimeoutMs,
+		session: body.SessionTimeoutMs, protocols: kept(body.Protocols), join: &p, fresh: true,
 		timer: timer{alarm: sessionAlarm, group: c.group.id, member: id},
 	}
 	if !m.hasRoom(c, member, nil) {
@@ -242,18 +245,35 @@ func (m *Machine) addMember(c *classic, p parked, q *Request, body *wire.JoinGro
 	m.timers.stop(c.pending[id])
 	delete(c.pending, id)
 	if len(c.members) == 0 {
-		c.protocolType = body.ProtocolType
+		c.protocolType = strings.Clone(body.ProtocolType)
 	}
 	c.add(member)
 	m.in(&member.timer, newMemberTimeout)
 	m.rebalanceOrComplete(c)
 }
 
+// kept is what a member says, for as long as it stays. What came with a request
+// aliases its frame, and would hold all else that was in there.
+func kept(protocols []wire.JoinGroupRequestProtocol) []wire.JoinGroupRequestProtocol {
+	out := make([]wire.JoinGroupRequestProtocol, len(protocols))
+	for i, p := range protocols {
+		out[i] = wire.JoinGroupRequestProtocol{Name: strings.Clone(p.Name), Metadata: bytes.Clone(p.Metadata)}
+	}
+	return out
+}
+
+func keptText(s *string) *string {
+	if s == nil {
+		return nil
+	}
+	return new(strings.Clone(*s))
+}
+
 // updateMember takes over what a member says now. A JoinGroup of it that still
 // waits will have no other answer.
 func (m *Machine) updateMember(c *classic, member *classicMember, p *parked, body *wire.JoinGroupRequest) {
 	c.countProtocols(member, -1)
-	member.protocols = body.Protocols
+	member.protocols = kept(body.Protocols)
 	c.countProtocols(member, 1)
 	member.rebalance, member.session = body.RebalanceTimeoutMs, body.SessionTimeoutMs
 	if member.join != nil {

@@ -232,7 +232,7 @@ func TestRegexesAreBounded(t *testing.T) {
 			t.Errorf("%.30s: %v %.200s", regex, code, message)
 		}
 	}
-	f(strings.Repeat("a", maxRegex+1), "expression too long")
+	f(strings.Repeat("a", 4097), "expression too long")
 	f("((a{31}){32}b)*", "expression too large")
 	f("((a{100}){100})", "invalid repeat count")
 	f("a(b", "missing closing )")
@@ -294,4 +294,46 @@ func TestRegexesAreResolvedInSteps(t *testing.T) {
 	}
 	f("((a{20}){4}b)*topic-1.*", 1+10+100)
 	f("((a{20}){4}b)*topic-25.*", 1)
+}
+
+// What a member says stays, whatever becomes of the frames that its requests
+// came in: a member would hold the whole frame else, with all that a stranger
+// put into it.
+func TestMembersHoldNoFrames(t *testing.T) {
+	s := quickStage(t, Options{})
+	var frames [][]byte
+	framed := func(q wire.Request) wire.Request {
+		frame, err := q.AppendTo(nil, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames = append(frames, frame)
+		api, _ := wire.LookupAPI(q.Key())
+		read := api.NewRequest()
+		if err := read.ReadFrom(wire.NewReader(frame), 5); err != nil {
+			t.Fatal(err)
+		}
+		return read
+	}
+	q := classicJoin("g", "", "range")
+	q.GroupInstanceID, q.Protocols[0].Metadata = new("instance"), []byte("subscription")
+	s.ask(5, framed(q))
+	s.wait(4 * time.Second)
+	c := s.groups["g"].classic
+	id := c.leader
+	sync := wire.NewSyncGroupRequest()
+	sync.GroupID, sync.GenerationID, sync.MemberID, sync.ProtocolType, sync.ProtocolName = "g", c.generation, id, new("consumer"), new("range")
+	sync.GroupInstanceID = new("instance")
+	sync.Assignments = []wire.SyncGroupRequestAssignment{{MemberID: id, Assignment: []byte("assignment")}}
+	s.ask(5, framed(sync))
+	for _, f := range frames {
+		for i := range f {
+			f[i] = 'X'
+		}
+	}
+	m := c.members[id]
+	if m == nil || *m.instance != "instance" || c.static["instance"] != id || m.protocols[0].Name != "range" || string(m.protocols[0].Metadata) != "subscription" ||
+		string(m.assignment) != "assignment" || c.protocolType != "consumer" || *c.protocol != "range" || s.groups["g"].id != "g" || c.state != settled {
+		t.Errorf("%+v in %+v", m, c)
+	}
 }

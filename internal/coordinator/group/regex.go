@@ -2,9 +2,8 @@ package group
 
 import (
 	"errors"
-	"regexp"
-	"regexp/syntax"
 
+	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -15,15 +14,10 @@ import (
 // Kafka. That is done in steps, so that no expression can hold the shard up.
 
 const (
-	// maxRegex is the most bytes that an expression may have. Names of topics
-	// have at most 249.
-	maxRegex = 4096
-	// maxProgram is the most instructions that it may be compiled to: real ones
-	// have some dozens. One topic costs at most that many steps for each byte of
-	// its name. maxRegexes and maxPrograms are the most for a group together.
-	maxProgram  = 1000
+	// maxRegexes and maxPrograms are the most expressions, and instructions that
+	// these are compiled to, for a group together.
 	maxRegexes  = 250
-	maxPrograms = 10 * maxProgram
+	maxPrograms = 10 * coordinator.MaxProgram
 	// maxWork is how many steps are done in one go, some milliseconds' work.
 	maxWork = 1 << 20
 	// refreshPause is how long a group leaves its expressions alone, in
@@ -71,16 +65,16 @@ func (m *Machine) changeRegex(s *step) (regexChange, *refusal) {
 
 // hasRoomFor checks a new expression, and whether it is one too many.
 func (w *watch) hasRoomFor(c *consumer, regex string) error {
-	e, err := compile(regex)
+	e, err := coordinator.CompilePattern(regex)
 	if err != nil {
 		return err
 	}
-	costs, sum := make(map[string]int, len(c.wantRegex)+1), e.cost
+	costs, sum := make(map[string]int, len(c.wantRegex)+1), e.Cost
 	for other := range c.wantRegex {
 		costs[other] = w.cost(other)
 		sum += costs[other]
 	}
-	costs[regex], w.costs = e.cost, costs
+	costs[regex], w.costs = e.Cost, costs
 	if len(c.wantRegex) >= maxRegexes || sum > maxPrograms {
 		return errors.New("too many expressions in the group")
 	}
@@ -93,46 +87,11 @@ func (w *watch) cost(regex string) int {
 	if cost, ok := w.costs[regex]; ok {
 		return cost
 	}
-	e, err := compile(regex)
+	e, err := coordinator.CompilePattern(regex)
 	if err != nil {
 		return 0
 	}
-	return e.cost
-}
-
-// expression is a compiled expression, and about how many steps it takes for
-// each byte.
-type expression struct {
-	*regexp.Regexp
-	cost int
-}
-
-// compile compiles an expression that has to match a whole name. Its error is
-// in the words of RE2, which Kafka's RE2/J uses, too.
-func compile(regex string) (*expression, error) {
-	if len(regex) > maxRegex {
-		return nil, errors.New("expression too long")
-	}
-	tree, err := syntax.Parse(regex, syntax.Perl)
-	if err != nil {
-		var bad *syntax.Error
-		if errors.As(err, &bad) {
-			err = errors.New(bad.Code.String())
-		}
-		return nil, err
-	}
-	program, err := syntax.Compile(tree.Simplify())
-	if err != nil {
-		return nil, err
-	}
-	if len(program.Inst) > maxProgram {
-		return nil, errors.New("expression too large")
-	}
-	compiled, err := regexp.Compile(`\A(?:` + regex + `)\z`)
-	if err != nil {
-		return nil, err
-	}
-	return &expression{compiled, len(program.Inst)}, nil
+	return e.Cost
 }
 
 // job is the work of resolving the expressions of one group.
@@ -141,8 +100,8 @@ type job struct {
 	version     int64
 	at          int64 // When it began, in milliseconds since 1970.
 	sees        func(topic string) bool
-	names       []string      // The expressions, in order.
-	expressions []*expression // Nil where one cannot be used.
+	names       []string               // The expressions, in order.
+	expressions []*coordinator.Pattern // Nil where one cannot be used.
 	found       [][]string
 	next        string // The topic to go on with.
 	timer       timer
@@ -166,9 +125,9 @@ func (m *Machine) lookForTopics(g *group, s *step, q *Request) {
 		return
 	}
 	j := &job{image: m.image, version: m.version(), at: m.millis, sees: q.Sees, names: sortedKeys(wanted), timer: timer{alarm: regexAlarm, group: g.id}}
-	j.expressions, j.found = make([]*expression, len(j.names)), make([][]string, len(j.names))
+	j.expressions, j.found = make([]*coordinator.Pattern, len(j.names)), make([][]string, len(j.names))
 	for i, name := range j.names {
-		if e, err := compile(name); err == nil {
+		if e, err := coordinator.CompilePattern(name); err == nil {
 			j.expressions[i] = e
 		} // What cannot be used matches nothing.
 	}
@@ -207,7 +166,7 @@ func (j *job) step() (done bool) {
 			if e == nil {
 				continue
 			}
-			work += e.cost * (len(t.Name) + 1)
+			work += e.Cost * (len(t.Name) + 1)
 			if !e.MatchString(t.Name) {
 				continue
 			}

@@ -1,6 +1,8 @@
 package group
 
 import (
+	"bytes"
+
 	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -81,7 +83,7 @@ func (m *Machine) settleAssignment(c *classic, assignments []wire.SyncGroupReque
 	}
 	for i := range assignments {
 		if member := c.members[assignments[i].MemberID]; member != nil {
-			member.assignment = assignments[i].Assignment
+			member.assignment = bytes.Clone(assignments[i].Assignment)
 		}
 	}
 	m.script.classic(c.group.id, c.recordOf())

@@ -1,11 +1,11 @@
 package txn
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/wire"
 )
 
@@ -71,7 +71,7 @@ type filter struct {
 	unknown   []string
 	producers []int64
 	longer    int64 // Open for longer than so many milliseconds, or negative.
-	pattern   *regexp.Regexp
+	pattern   *coordinator.Pattern
 }
 
 func newFilter(now time.Time, q *wire.ListTransactionsRequest) (f filter, err error) {
@@ -88,9 +88,7 @@ func newFilter(now time.Time, q *wire.ListTransactionsRequest) (f filter, err er
 		f.states = 1<<len(names) - 1
 	}
 	if p := q.TransactionalIDPattern; p != nil && *p != "" {
-		if f.pattern, err = regexp.Compile(*p); err == nil {
-			f.pattern, err = regexp.Compile(`\A(?:` + *p + `)\z`) // As Kafka: all of the id.
-		}
+		f.pattern, err = coordinator.CompilePattern(*p)
 	}
 	return f, err
 }
