@@ -62,6 +62,7 @@ type disk struct {
 	early    chan struct{}
 	// retention says what to look at; soon is set when it should go on. deleted counts what it and others took.
 	retention retention
+	leap      leap
 	soon      atomic.Bool
 	deleted   struct{ segments, bytes atomic.Int64 }
 	brim      *brim

@@ -92,6 +92,7 @@ func (d *disk) runDue(jobs []*job) {
 		return
 	}
 	now := d.owner.opts.Now()
+	d.watchClock(now)
 	for _, j := range jobs {
 		if now.Before(j.due) || j.every <= 0 {
 			continue
