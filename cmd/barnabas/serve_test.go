@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -55,4 +58,40 @@ func TestLogSettings(t *testing.T) {
 	f("json told", "log.format=json")
 	f("", "log.level=warn")
 	f("level=INFO msg=told", "log.level=debug,api=error")
+}
+
+// What is wrong with a configuration, or a directory, is one sentence for each
+// mistake, before anything is written, and no exit code of success.
+func TestServeRefuses(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := func(code int, want string, args ...string) {
+		t.Helper()
+		cmd := exec.Command("barnabas", append([]string{"serve", "--listen", "127.0.0.1:0", "--http", "off"}, args...)...)
+		cmd.Dir = dir
+		out, _ := cmd.CombinedOutput()
+		_, said, _ := strings.Cut(string(out), "barnabas: ")
+		if cmd.ProcessState.ExitCode() != code || !strings.Contains(said, want) {
+			t.Errorf("%q: exit code %d, want %d; want %q in\n%s", args, cmd.ProcessState.ExitCode(), code, want, out)
+		}
+	}
+	write := func(name, text string) string {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	f(2, `unknown key "num.partition" (did you mean num.partitions?)`, "--config", write("typo.yaml", "num.partition: 3\n"))
+	f(2, `unknown key "num.partition" (did you mean num.partitions?)`, "-o", "num.partition=3")
+	f(2, "Invalid value three for configuration num.partitions", "--config", write("value.properties", "num.partitions=three\n"))
+	f(2, "queued.max.request.bytes must be larger", "--config", write("against.properties", "queued.max.request.bytes=1000\n"))
+	f(2, "no such file", "--config", "absent.properties")
+	f(2, "--listen", "--listen", "nowhere:port")
+	f(2, "node.id", "--node-id", "-7")
+	if _, err := os.Stat(filepath.Join(dir, config.DefaultDataDir)); err == nil {
+		t.Error("a directory was made nevertheless")
+	}
+	runBroker(t, t.Cleanup, dir)
+	f(1, "in use by another broker: stop that one", "--data-dir", filepath.Join(dir, "data"))
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,5 +120,43 @@ func TestTwoDirectories(t *testing.T) {
 		f("", "/x,/y", true)
 		f("", "/z", true)
 		f("", "/x,/z", false) // Of another cluster.
+	})
+}
+
+// What keeps a node from its directory is one sentence that says what to do.
+func TestDirectoryRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := func(fs vfs.FS, want string, options ...string) {
+			t.Helper()
+			b, err := start(fs, options...)
+			if err == nil {
+				t.Fatal(b.Stop())
+			}
+			if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v, want %q", err, want)
+			}
+		}
+		fails := func(err error) vfs.FS {
+			return vfs.NewFaulty(vfs.NewMem(), func(o vfs.Op) error {
+				if strings.HasPrefix(o.Path, "/a") {
+					return err
+				}
+				return nil
+			})
+		}
+		f(fails(syscall.EROFS), "mounted read-only: mount it for writing")
+		f(fails(syscall.EACCES), "may not write there: change its owner")
+		mem := vfs.NewMem()
+		b := mustStart(t, mem, "node.id=7")
+		f(mem, "stop that one, or give this one its own directory")
+		if err := b.Stop(); err != nil {
+			t.Error(err)
+		}
+		f(mem, "/a/meta.properties has node.id 7, the configuration 8: set node.id to 7", "node.id=8")
+		other := mustStart(t, mem, "node.id=7", "log.dirs=/b")
+		if err := other.Stop(); err != nil {
+			t.Error(err)
+		}
+		f(mem, "take it out of log.dirs", "node.id=7", "log.dirs=/a,/b")
 	})
 }

@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"syscall"
 
 	"github.com/barnabas-log/barnabas/internal/datadir"
 	"github.com/barnabas-log/barnabas/internal/replicas"
@@ -62,10 +64,17 @@ func (b *Broker) openLogDir(path string, want datadir.Identity) error {
 	return nil
 }
 
+// openDir takes a directory into possession. Where that is up to the
+// administrator the error says what to do.
 func (b *Broker) openDir(path string, want datadir.Identity) (*datadir.Dir, error) {
 	d, err := datadir.Open(b.opts.FS, path, want, rand.Reader)
-	if errors.Is(err, vfs.ErrLocked) {
-		return nil, fmt.Errorf("data directory %s is in use by another broker: %w", path, err)
+	switch {
+	case errors.Is(err, vfs.ErrLocked):
+		err = fmt.Errorf("data directory %s is in use by another broker: stop that one, or give this one its own directory (--data-dir): %w", path, err)
+	case errors.Is(err, syscall.EROFS):
+		err = fmt.Errorf("data directory %s is on a file system that is mounted read-only: mount it for writing, or take another directory: %w", path, err)
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("data directory %s: the user of this process may not write there: change its owner, or take another directory: %w", path, err)
 	}
 	return d, err
 }

@@ -126,10 +126,12 @@ func (d *Dir) identify(want Identity, random io.Reader) error {
 
 func (m Meta) agree(want Identity, path string) error {
 	if want.Node != model.NoNode && want.Node != m.Node {
-		return fmt.Errorf("%w node: %s has node.id %d, the configuration %d", ErrIdentity, path, m.Node, want.Node)
+		return fmt.Errorf("%w node: %s has node.id %d, the configuration %d: set node.id to %d, or take another directory",
+			ErrIdentity, path, m.Node, want.Node, m.Node)
 	}
 	if want.Cluster != "" && want.Cluster != m.Cluster {
-		return fmt.Errorf("%w cluster: %s has cluster.id %s, want %s", ErrIdentity, path, m.Cluster, want.Cluster)
+		return fmt.Errorf("%w cluster: %s has cluster.id %s, the directory of the metadata log has %s: take it out of log.dirs",
+			ErrIdentity, path, m.Cluster, want.Cluster)
 	}
 	return nil
 }
