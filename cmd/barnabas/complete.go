@@ -90,7 +90,7 @@ func (f *configFlags) completeTarget(have []string) (w []string, d cobra.ShellCo
 		for _, k := range configKinds() {
 			w = append(w, k.word)
 		}
-		return w, noFiles, r, false
+		return append(w, quotaWords()...), noFiles, r, false
 	}
 	r, named, _, err := f.target(have)
 	if err != nil {

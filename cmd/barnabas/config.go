@@ -20,7 +20,8 @@ func newConfigCmd() *cobra.Command {
 		Short: "Show and change settings of topics, brokers, loggers, clients and groups",
 		Long: `Show and change settings while the brokers run.
 
-TYPE is topic, broker, broker-logger, client-metrics or group. A broker's NAME is its number; --default, in place of it, means the defaults of all brokers.`,
+TYPE is topic, broker, broker-logger, client-metrics or group. A broker's NAME is its number; --default, in place of it, means the defaults of all brokers.
+TYPE client, user and ip have quotas: a NAME is a client.id, a user or an address, and --default all that have none of their own. See also 'quota'.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -36,7 +37,7 @@ type configFlags struct {
 }
 
 func (f *configFlags) addDefault(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.defaults, "default", false, "the defaults of all brokers, in place of a broker's NAME")
+	cmd.Flags().BoolVar(&f.defaults, "default", false, "in place of a NAME: the defaults of all brokers; the quotas of each client, user or ip that has none of its own")
 }
 
 // target reads TYPE and NAME, and returns what comes behind them. The name is
@@ -76,7 +77,8 @@ static where it is from the broker's file or command line; else default.`,
   barnabas config describe broker 1 --all
   barnabas config describe broker --default
   barnabas config describe broker-logger 1
-  barnabas config describe client-metrics --json`,
+  barnabas config describe client-metrics --json
+  barnabas config describe clients`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a) },
 	}
@@ -98,6 +100,9 @@ type described struct {
 }
 
 func (f *describeFlags) run(cmd *cobra.Command, a []string) error {
+	if q, keys, ok := f.quotaTarget(a); ok {
+		return f.describeQuotas(cmd, q, keys)
+	}
 	r, named, keys, err := f.target(a)
 	if err != nil {
 		return err
@@ -222,6 +227,7 @@ func newConfigSetCmd(client *clientFlags) *cobra.Command {
   barnabas config set broker 1 log.cleaner.threads=2
   barnabas config set broker --default log.retention.ms=604800000
   barnabas config set broker-logger 1 replicas=DEBUG
+  barnabas config set client loader producer_byte_rate=10MiB
   barnabas config set client-metrics slow-ones metrics=org.apache.kafka.producer. interval.ms=60000 match=client_software_name=apache-kafka-java`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.set(cmd, a) },
@@ -236,6 +242,9 @@ func newConfigSetCmd(client *clientFlags) *cobra.Command {
 }
 
 func (f *changeFlags) set(cmd *cobra.Command, a []string) error {
+	if q, pairs, ok := f.quotaTarget(a); ok {
+		return f.setQuotas(cmd, q, pairs)
+	}
 	r, named, rest, err := f.target(a)
 	if err != nil {
 		return err
@@ -322,6 +331,9 @@ func newConfigUnsetCmd(client *clientFlags) *cobra.Command {
 }
 
 func (f *changeFlags) unset(cmd *cobra.Command, a []string) error {
+	if q, keys, ok := f.quotaTarget(a); ok {
+		return f.unsetQuotas(cmd, q, keys)
+	}
 	r, named, keys, err := f.target(a)
 	switch {
 	case err != nil:

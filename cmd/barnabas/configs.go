@@ -41,6 +41,7 @@ func parseKind(word string) (configKind, error) {
 		}
 		list = append(list, k.word)
 	}
+	list = append(list, quotaWords()...)
 	return configKind{}, usage("%q has no settings: want %s", word, strings.Join(list, ", "))
 }
 

@@ -80,7 +80,7 @@ func (d *doctor) checkNode(ctx context.Context, s *statusRun, n *seenNode) {
 		d.checkAPIs(ctx, s.m, n.ID)
 	}
 	_ = d.within(ctx, func(ctx context.Context) (err error) {
-		n.metrics, err = nodeMetrics(ctx, &n.nodeStatus, s.settings(ctx, n.ID))
+		n.metrics, err = nodeMetrics(ctx, &n.nodeStatus, brokerSettings(ctx, s.m, n.ID))
 		return err // Not having them is no finding: many hide them on purpose.
 	})
 }

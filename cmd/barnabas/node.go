@@ -218,7 +218,7 @@ func (s *statusRun) askNode(ctx context.Context, n *nodeStatus) error {
 	if err := refusal(resp.ErrorCode, nil); err != nil {
 		return fmt.Errorf("describe log dirs: %w", err)
 	}
-	settings := s.settings(ctx, n.ID)
+	settings := brokerSettings(ctx, s.m, n.ID)
 	for i := range resp.Results {
 		d := s.dir(n, &resp.Results[i])
 		d.RetentionMark = retentionMark(settings)
@@ -270,11 +270,14 @@ func (s *statusRun) dir(n *nodeStatus, r *wire.DescribeLogDirsResponseDescribeLo
 	return d
 }
 
-// settings are those of Barnabas' own that say more of a node; Kafka has none
-// of them, and without them there is less to show.
-func (s *statusRun) settings(ctx context.Context, id model.NodeID) map[string]string {
+// diskPercentKey is one of Barnabas' own.
+const diskPercentKey = "log.retention.disk.percent"
+
+// brokerSettings are the values of a broker's settings, of all or those of the named keys. Kafka does not have all that ours
+// has, and without them there is less to show.
+func brokerSettings(ctx context.Context, m *cluster.Map, id model.NodeID, keys ...string) map[string]string {
 	out := map[string]string{}
-	list, err := describeConfig(ctx, s.m, resource{kindBroker, strconv.Itoa(int(id))}, describeOptions{})
+	list, err := describeConfig(ctx, m, resource{kindBroker, strconv.Itoa(int(id))}, describeOptions{keys: keys})
 	if err != nil {
 		return out
 	}
@@ -287,7 +290,7 @@ func (s *statusRun) settings(ctx context.Context, id model.NodeID) map[string]st
 }
 
 func retentionMark(settings map[string]string) *int {
-	n, err := strconv.Atoi(settings["log.retention.disk.percent"])
+	n, err := strconv.Atoi(settings[diskPercentKey])
 	if err != nil || n <= 0 || n >= 100 {
 		return nil
 	}

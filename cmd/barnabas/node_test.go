@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -32,6 +33,7 @@ func TestNodeStatusOfOurs(t *testing.T) {
 	if d := got.Nodes[0].Directories; len(d) != 1 || d[0].RetentionMark == nil || *d[0].RetentionMark != 81 || d[0].UsedPercent == nil {
 		t.Errorf("directories: %s", out)
 	}
+	marksInTopics(t, address)
 	d := newTestDoctor(address)
 	here := nodesHere(d.checkBroker(t.Context(), true))
 	if len(here) != 1 || here[0].metrics == nil || here[0].metrics.sums["process_max_fds"] == 0 {
@@ -40,4 +42,24 @@ func TestNodeStatusOfOurs(t *testing.T) {
 	if dirs := d.directories(here); len(dirs) != 1 || dirs[0] != here[0].Directories[0].Path {
 		t.Errorf("its directories are %q", dirs)
 	}
+}
+
+// marksInTopics: a topic that loses segments when the disk is full says so.
+func marksInTopics(t *testing.T, address string) {
+	t.Helper()
+	f := func(policy string, want bool) {
+		t.Helper()
+		if out, err := exec.Command("barnabas", "topic", "create", policy, "-c", "cleanup.policy="+policy, "--brokers", address).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		out, err := exec.Command("barnabas", "topic", "describe", policy, "--brokers", address).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if got := strings.Contains(string(out), "node 1 deletes the oldest segments above 81% of its disks"); got != want {
+			t.Errorf("%s: told %v, want %v:\n%s", policy, got, want, out)
+		}
+	}
+	f("delete", true)
+	f("compact", false)
 }

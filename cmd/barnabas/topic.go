@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -177,11 +178,13 @@ func newTopicDescribeCmd(f *clientFlags) *cobra.Command {
 
 // topicDescription is what describe prints.
 type topicDescription struct {
-	Name       string            `json:"topic"`
-	ID         string            `json:"id"`
-	Internal   bool              `json:"internal"`
-	Configs    map[string]string `json:"configs"`
-	Partitions []partitionLine   `json:"partitions"`
+	Name     string            `json:"topic"`
+	ID       string            `json:"id"`
+	Internal bool              `json:"internal"`
+	Configs  map[string]string `json:"configs"`
+	// DiskMarks are log.retention.disk.percent of the nodes that have replicas, where it is on and takes from this topic.
+	DiskMarks  map[model.NodeID]int `json:"retentionDiskPercent,omitempty"`
+	Partitions []partitionLine      `json:"partitions"`
 }
 
 type partitionLine struct {
@@ -205,8 +208,13 @@ func (f *clientFlags) describeTopic(ctx context.Context, out io.Writer, name str
 		return err
 	}
 	d := topicDescription{Name: t.Name, ID: t.ID.String(), Internal: t.Internal}
-	if d.Configs, err = topicConfigs(ctx, m, name); err != nil {
+	all, err := describeConfig(ctx, m, resource{kindTopic, name}, describeOptions{})
+	if err != nil {
 		return err
+	}
+	d.Configs = ownConfigs(resource{kindTopic, name}, all)
+	if !t.Internal && deletes(all) {
+		d.DiskMarks = diskMarks(ctx, m, t.Partitions)
 	}
 	for _, p := range t.Partitions {
 		l := partitionLine{Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync}
@@ -234,6 +242,9 @@ func (d *topicDescription) print(out io.Writer) error {
 	for _, k := range keys {
 		fmt.Fprintf(out, "config %s=%s\n", k, d.Configs[k])
 	}
+	for _, id := range slices.Sorted(maps.Keys(d.DiskMarks)) {
+		fmt.Fprintf(out, "disk   node %d deletes the oldest segments above %d%% of its disks (log.retention.disk.percent)\n", id, d.DiskMarks[id])
+	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tSTART\tEND")
@@ -251,17 +262,41 @@ func (d *topicDescription) print(out io.Writer) error {
 	return nil
 }
 
-// topicConfigs are the settings made for the topic itself.
-func topicConfigs(ctx context.Context, m *cluster.Map, name string) (map[string]string, error) {
-	r := resource{kindTopic, name}
-	list, err := describeConfig(ctx, m, r, describeOptions{})
+// ownConfigs are the settings that were made for r itself.
+func ownConfigs(r resource, all []setting) map[string]string {
 	out := make(map[string]string)
-	for _, s := range list {
+	for _, s := range all {
 		if r.own(s) && s.Value != nil {
 			out[s.Key] = *s.Value
 		}
 	}
-	return out, err
+	return out
+}
+
+// deletes reports a topic whose old segments may be deleted.
+func deletes(all []setting) bool {
+	return slices.ContainsFunc(all, func(s setting) bool {
+		return s.Key == "cleanup.policy" && s.Value != nil && strings.Contains(*s.Value, "delete")
+	})
+}
+
+// diskMarks asks the nodes that have a topic for log.retention.disk.percent. Kafka's have no such key, and one that does not
+// answer has its partitions' errors to show.
+func diskMarks(ctx context.Context, m *cluster.Map, partitions []cluster.Partition) map[model.NodeID]int {
+	marks := map[model.NodeID]int{}
+	asked := map[model.NodeID]bool{}
+	for _, p := range partitions {
+		for _, id := range p.Replicas {
+			if asked[id] {
+				continue
+			}
+			asked[id] = true
+			if mark := retentionMark(brokerSettings(ctx, m, id, diskPercentKey)); mark != nil {
+				marks[id] = *mark
+			}
+		}
+	}
+	return marks
 }
 
 func newTopicDeleteCmd(f *clientFlags) *cobra.Command {
