@@ -1,0 +1,209 @@
+package zmtp
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+const (
+	// maxRequest is the longest SUBSCRIBE or CANCEL, and any frame, that a
+	// publisher reads.
+	maxRequest = 64 << 10
+	// One connection may subscribe to prefixes of so many bytes, each of which
+	// costs its entries, too: some hundred thousand of usual length.
+	maxSubscriptions    = 32 << 20
+	subscriptionEntries = 128
+)
+
+// Send queues a message for every peer that subscribes to a prefix of its first
+// frame, and returns for how many, and for how many not because their queues are
+// full. It never waits. Frames of more than 4 KiB are not copied: nobody may change
+// a frame afterwards. A message without frames, and one of a subscriber, is for
+// nobody.
+func (s *Socket) Send(frames ...[]byte) (peers, dropped int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	peers, dropped = s.sendLocked(frames)
+	s.finishSendLocked(peers, dropped)
+	return peers, dropped
+}
+
+// SendBatch sends messages as Send does, for less than a Send of each. The slice
+// may be used again, the frames not. The counts are sums.
+func (s *Socket) SendBatch(messages []Message) (peers, dropped int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range messages {
+		p, d := s.sendLocked(m)
+		peers += p
+		dropped += d
+	}
+	s.finishSendLocked(peers, dropped)
+	return peers, dropped
+}
+
+// sendLocked locks the queues of all peers that it finds, and leaves them so.
+func (s *Socket) sendLocked(m Message) (peers, dropped int) {
+	if len(m) == 0 {
+		return 0, 0
+	}
+	s.send++
+	size := 0
+	for _, f := range m {
+		size += maxHeader + len(f)
+	}
+	for n, rest := &s.subscriptions.root, m[0]; n != nil; n, rest = n.step(rest) {
+		for _, p := range n.value {
+			if p.sent == s.send {
+				continue // It has subscribed to two prefixes of this topic.
+			}
+			p.sent = s.send
+			if !p.touched {
+				p.touched = true
+				p.queue.mu.Lock()
+				s.touched = append(s.touched, p)
+			}
+			if p.queue.pushLocked(m, size) {
+				peers++
+			} else {
+				dropped++
+			}
+		}
+	}
+	return peers, dropped
+}
+
+// finishSendLocked unlocks the queues and wakes their writers.
+func (s *Socket) finishSendLocked(peers, dropped int) {
+	for _, p := range s.touched {
+		p.touched = false
+		p.queue.filled.Signal()
+		p.queue.mu.Unlock()
+	}
+	clear(s.touched)
+	s.touched = s.touched[:0]
+	s.counts.sent.Add(uint64(peers))
+	if dropped > 0 {
+		s.counts.dropped.Add(uint64(dropped))
+	}
+}
+
+// attach makes a connection that has shaken hands one of the socket's peers.
+func (s *Socket) attach(p *Peer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	p.ready = true
+	for _, prefix := range slices.Sorted(maps.Keys(s.wanted)) {
+		if err := p.request(prefix, true); err != nil {
+			return err
+		}
+	}
+	if s.options.Kind == XPub && s.options.Welcome != nil {
+		p.queue.control(0, s.options.Welcome)
+	}
+	return nil
+}
+
+// handleRequest takes a frame of a message that came to a publisher: old and some
+// new peers subscribe so. Other messages are for nobody.
+func (p *Peer) handleRequest(f frame) error {
+	whole := !p.pending && !f.more()
+	p.pending = f.more()
+	if !whole || len(f.body) == 0 || f.body[0] > messageSubscribe {
+		return nil
+	}
+	return p.subscribe(f.body[1:], f.body[0] == messageSubscribe)
+}
+
+// subscribe notes what the peer wants, or no longer wants.
+func (p *Peer) subscribe(prefix []byte, on bool) error {
+	s := p.socket
+	s.mu.Lock()
+	count, err := s.countLocked(p, string(prefix), on)
+	s.mu.Unlock()
+	if err != nil || count < 0 || s.options.Kind != XPub {
+		return err
+	}
+	p.tell(Subscription{Prefix: prefix, Subscribe: on, Count: count})
+	return nil
+}
+
+// countLocked returns how often p now subscribes to prefix, -1 if it cancelled
+// what it never asked for.
+func (s *Socket) countLocked(p *Peer, prefix string, on bool) (count int, err error) {
+	count = p.wants[prefix]
+	switch {
+	case !on && count == 0:
+		return -1, nil
+	case !on && count == 1:
+		s.removeLocked(p, prefix)
+		delete(p.wants, prefix)
+		p.wantsSize -= len(prefix) + subscriptionEntries
+		return 0, nil
+	case !on:
+		count--
+	case count == 0:
+		if p.wantsSize += len(prefix) + subscriptionEntries; p.wantsSize > maxSubscriptions {
+			return 0, fmt.Errorf("%w: more than %d bytes of subscriptions", ErrMalformed, maxSubscriptions)
+		}
+		peers := s.subscriptions.at(prefix)
+		*peers = append(*peers, p)
+		count = 1
+	default:
+		count++
+	}
+	p.wants[prefix] = count
+	return count, nil
+}
+
+func (s *Socket) removeLocked(p *Peer, prefix string) {
+	peers := s.subscriptions.get(prefix)
+	if peers == nil {
+		return
+	}
+	if i := slices.Index(*peers, p); i >= 0 {
+		*peers = slices.Delete(*peers, i, i+1)
+	}
+	if len(*peers) == 0 {
+		s.subscriptions.remove(prefix)
+	}
+}
+
+// forgetLocked cancels all that p subscribed to, and returns the prefixes.
+func (s *Socket) forgetLocked(p *Peer) (prefixes []string) {
+	for prefix := range p.wants {
+		s.removeLocked(p, prefix)
+		prefixes = append(prefixes, prefix)
+	}
+	clear(p.wants)
+	slices.Sort(prefixes)
+	return prefixes
+}
+
+// tell adds an event to the batch.
+func (p *Peer) tell(e Subscription) {
+	if p.batch == nil {
+		p.batch = newBatch(p)
+	}
+	e.Prefix = p.batch.keep(e.Prefix)
+	p.batch.bytes += len(e.Prefix)
+	p.batch.Subscriptions = append(p.batch.Subscriptions, e)
+	if p.batch.full() {
+		p.deliver()
+	}
+}
+
+// tellCancelled tells the owner of an XPUB what ended with a connection.
+func (s *Socket) tellCancelled(p *Peer, prefixes []string) {
+	if s.options.Kind != XPub {
+		return
+	}
+	for _, prefix := range prefixes {
+		p.tell(Subscription{Prefix: []byte(prefix)})
+	}
+	p.deliver()
+}
