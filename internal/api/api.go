@@ -244,6 +244,9 @@ func operations() []operation {
 		op(wire.DescribeQuorumKey, answer((*session).describeQuorum)),
 		op(wire.UpdateFeaturesKey, answer((*session).updateFeatures)),
 		op(wire.UnregisterBrokerKey, answer((*session).unregisterBroker)),
+		op(wire.AddRaftVoterKey, answer((*session).addRaftVoter)),
+		op(wire.RemoveRaftVoterKey, answer((*session).removeRaftVoter)),
+		op(wire.UnregisterControllerKey, answer((*session).unregisterController)),
 		op(wire.DescribeUserScramCredentialsKey, answer((*session).describeScram)),
 	}
 }

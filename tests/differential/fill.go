@@ -72,6 +72,11 @@ func setNumber(dst reflect.Value, text string) error {
 		dst.SetFloat(n)
 		return err
 	}
+	if dst.CanUint() {
+		n, err := strconv.ParseUint(text, 10, dst.Type().Bits())
+		dst.SetUint(n)
+		return err
+	}
 	if !dst.CanInt() {
 		return fmt.Errorf("no number: %s", dst.Type())
 	}

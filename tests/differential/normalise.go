@@ -247,7 +247,7 @@ func (n *names) text(name, s string) any {
 		}
 	case "ErrorMessage", "BatchIndexErrorMessage":
 		for key, symbol := range n.ids {
-			if kind, id, _ := strings.Cut(key, " "); kind == "topic" {
+			if kind, id, _ := strings.Cut(key, " "); kind == "topic" || kind == "cluster" {
 				s = strings.ReplaceAll(s, id, symbol)
 			}
 		}
