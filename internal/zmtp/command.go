@@ -60,9 +60,8 @@ func appendCommand(dst []byte, name string, rest ...[]byte) []byte {
 	return dst
 }
 
-// A property's name has one byte of length, its value four (RFC 37, "Metadata").
-const maxPropertyName = 255
-
+// appendProperty appends a property: its name has one byte of length, its value
+// four (RFC 37, "Metadata").
 func appendProperty(dst []byte, name string, value []byte) []byte {
 	dst = append(dst, byte(len(name)))
 	dst = append(dst, name...)

@@ -33,7 +33,7 @@ type Peer struct {
 	// Guarded by Socket.mu.
 	ready     bool           // The handshake is over.
 	sent      uint64         // Number of the last message that found this peer.
-	touched   bool           // Its queue is locked in SendBatch.
+	touched   bool           // Its queue is locked; see Socket.touched.
 	wants     map[string]int // How often it subscribes to each prefix.
 	wantsSize int
 	deadline  *time.Timer // Ends it after Disconnect.

@@ -1,6 +1,7 @@
 package zmtp
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,35 +44,96 @@ func (s *Socket) SendBatch(messages []Message) (peers, dropped int) {
 	return peers, dropped
 }
 
-// sendLocked locks the queues of all peers that it finds, and leaves them so.
-func (s *Socket) sendLocked(m Message) (peers, dropped int) {
-	if len(m) == 0 {
-		return 0, 0
+// SendWait sends messages as SendBatch does, but where that would drop one it
+// waits until every peer that wants it has room. It returns how many messages it
+// has sent; the rest for the context's cause, or because the socket is closed.
+// One peer that does not read holds up the caller, and nobody else.
+func (s *Socket) SendWait(ctx context.Context, messages []Message) (done int, err error) {
+	for {
+		n, full, err := s.sendFitting(messages[done:])
+		if done += n; full == nil {
+			return done, err
+		}
+		room := func() bool { return full.queue.fitsLocked(sizeOf(messages[done])) }
+		if err := full.queue.await(ctx, room); err != nil {
+			return done, err
+		}
 	}
-	s.send++
-	size := 0
+}
+
+// sendFitting sends messages up to the first that some peer has no room for.
+func (s *Socket) sendFitting(messages []Message) (done int, full *Peer, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, nil, ErrClosed
+	}
+	sent := 0
+	for _, m := range messages {
+		size := sizeOf(m)
+		matched := s.matchLocked(m)
+		for _, p := range matched {
+			if !p.queue.ending && !p.queue.fitsLocked(size) {
+				full = p
+			}
+		}
+		if full != nil {
+			break
+		}
+		for _, p := range matched {
+			if p.queue.pushLocked(m, size) {
+				sent++
+			}
+		}
+		done++
+	}
+	s.finishSendLocked(sent, 0)
+	return done, full, nil
+}
+
+func (s *Socket) sendLocked(m Message) (peers, dropped int) {
+	size := sizeOf(m)
+	for _, p := range s.matchLocked(m) {
+		if p.queue.pushLocked(m, size) {
+			peers++
+		} else {
+			dropped++
+		}
+	}
+	return peers, dropped
+}
+
+// sizeOf is at least what a message takes in a queue without encryption.
+func sizeOf(m Message) (size int) {
 	for _, f := range m {
 		size += maxHeader + len(f)
 	}
+	return size
+}
+
+// matchLocked finds the peers that want a message, and locks their queues until
+// finishSendLocked. The result lasts until the next call.
+func (s *Socket) matchLocked(m Message) []*Peer {
+	s.matched = s.matched[:0]
+	if len(m) == 0 {
+		return nil
+	}
+	s.send++
 	for n, rest := &s.subscriptions.root, m[0]; n != nil; n, rest = n.step(rest) {
 		for _, p := range n.value {
 			if p.sent == s.send {
 				continue // It has subscribed to two prefixes of this topic.
 			}
 			p.sent = s.send
+			s.matched = append(s.matched, p)
 			if !p.touched {
 				p.touched = true
 				p.queue.mu.Lock()
 				s.touched = append(s.touched, p)
 			}
-			if p.queue.pushLocked(m, size) {
-				peers++
-			} else {
-				dropped++
-			}
 		}
 	}
-	return peers, dropped
+	return s.matched
 }
 
 // finishSendLocked unlocks the queues and wakes their writers.

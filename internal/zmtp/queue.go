@@ -58,7 +58,7 @@ func newQueue(maxMessages, maxBytes int) *queue {
 
 // pushLocked queues a message as a whole, or reports that there is no room.
 func (q *queue) pushLocked(m Message, size int) bool {
-	if q.ending || q.messages > 0 && (q.messages >= q.maxMessages || q.bytes+size > q.maxBytes) {
+	if q.ending || !q.fitsLocked(size) {
 		return false
 	}
 	last := len(m) - 1
@@ -69,6 +69,11 @@ func (q *queue) pushLocked(m Message, size int) bool {
 	q.messages++
 	q.pieces[len(q.pieces)-1].messages++
 	return true
+}
+
+// fitsLocked reports whether there is room for a message. One always fits.
+func (q *queue) fitsLocked(size int) bool {
+	return q.messages == 0 || q.messages < q.maxMessages && q.bytes+size <= q.maxBytes
 }
 
 // command queues a command, before the handshake's end in the clear. It returns

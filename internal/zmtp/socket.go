@@ -150,7 +150,8 @@ type Socket struct {
 	accepted      int                // How many of them were accepted.
 	subscriptions trie[[]*Peer]      // Publishers: who wants what.
 	send          uint64             // Number of the message that is being sent; see Peer.sent.
-	touched       []*Peer            // Whose queues are locked in SendBatch.
+	matched       []*Peer            // Who wants it.
+	touched       []*Peer            // Whose queues are locked while it is sent.
 	wanted        map[string]int     // Subscribers: how often each prefix was asked for.
 
 	filter struct {
