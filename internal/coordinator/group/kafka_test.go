@@ -1,3 +1,5 @@
+//go:build kafka
+
 package group
 
 import (
@@ -34,9 +36,11 @@ var (
 )
 
 // Kafka answers the scripts as the machine does, and writes the same records.
+// It takes a quarter of an hour, because Kafka has a clock, and is run by hand:
+// go test -tags kafka -kafka COMMAND.
 func TestScriptsOnKafka(t *testing.T) {
 	if *kafka == "" {
-		t.Skip("no -kafka")
+		t.Fatal("no -kafka")
 	}
 	files, err := filepath.Glob("testdata/" + *kafkaScript + ".script")
 	if err != nil || len(files) == 0 {
@@ -50,10 +54,11 @@ func TestScriptsOnKafka(t *testing.T) {
 				t.Fatal(err)
 			}
 			theirs, ours := newPlayer(t), newPlayer(t)
-			theirs.kafka = newKafkaPeer(t)
-			theirs.cluster.ids, ours.cluster.ids = theirs.kafka.ids, theirs.kafka.ids
+			kafka := newKafkaPeer(t)
+			theirs.kafka = kafka
+			theirs.cluster.ids, ours.cluster.ids = kafka.ids, kafka.ids
 			want := canonical(theirs.run(string(text)))
-			log = append(log, theirs.kafka.bytes...)
+			log = append(log, kafka.bytes...)
 			ours.lacks = []string{"dump", "sees"}
 			if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(canonical(ours.run(string(text))), "\n")); diff != "" {
 				t.Errorf("(-Kafka +machine)\n%s", diff)

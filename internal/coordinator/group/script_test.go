@@ -93,13 +93,21 @@ type asker struct {
 	version int16
 }
 
+// peer is a broker that plays a script instead of the machine: see kafka_test.go.
+type peer interface {
+	give(p *player, in any)
+	// play does what has to do with the cluster and with time, and reports whether
+	// that was it.
+	play(p *player, verb, name string, a args) bool
+}
+
 // player plays a script.
 type player struct {
 	*stage
 	t       *testing.T
 	clients map[string]*client
 	parked  map[coordinator.Token]asker // Who waits.
-	kafka   *kafkaPeer                  // Nil if a machine is played with.
+	kafka   peer                        // Nil if a machine is played with.
 	out     strings.Builder
 	hide    bool     // Records are not shown.
 	lacks   []string // Commands and arguments of the machine alone, which are left out.
@@ -364,7 +372,12 @@ func (p *player) request(verb string, c *client, a args) {
 	case "beat":
 		p.send(c, a, 4, &wire.HeartbeatRequest{GroupID: c.group, GenerationID: int32(a.num("generation", int64(c.generation))), MemberID: c.id, GroupInstanceID: c.instanceID()})
 	case "leave":
-		r := &wire.LeaveGroupRequest{GroupID: c.group, MemberID: c.id}
+		r := &wire.LeaveGroupRequest{GroupID: c.group}
+		if a.num("v", 5) < 3 { // It has one member.
+			r.MemberID = c.id
+			p.send(c, a, 2, r)
+			return
+		}
 		for _, who := range append([]string{c.name}, a.list("and")...) {
 			id := wire.LeaveGroupRequestMemberIdentity{MemberID: p.clients[who].id, GroupInstanceID: p.clients[who].instanceID()}
 			if a["by"] == "instance" {
