@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/producers"
@@ -73,7 +74,7 @@ func (p *produceAnswer) verify(c *call, x *produceScratch) verdicts {
 	if len(ask) == 0 {
 		return out
 	}
-	codes := s.askAdded(addQuestion(*x.request.TransactionalID, int64(asks.ID), asks.Epoch, by, ask), *x.request.TransactionalID, by)
+	codes := s.addPatiently(addQuestion(*x.request.TransactionalID, int64(asks.ID), asks.Epoch, by, ask), *x.request.TransactionalID, by)
 	p.call.idle = c.idle // The wait was the coordinator's.
 	for i, at := range ask {
 		e := codes[min(i, len(codes)-1)]
@@ -106,6 +107,41 @@ func (s *session) verification(at model.Partition, of record.Producer, by suppor
 	}
 	guard, err := replica.VerifyTransaction(of, by == addsByWriting, s.opts.Now())
 	return verdict{guard, err}
+}
+
+// addPatiently asks, for clients whose writes add partitions, again while the
+// transaction before has yet to end: such a client goes on as soon as EndTxn is
+// answered, and markers are written after that. The pauses grow from a
+// millisecond, in which most transactions end.
+func (s *session) addPatiently(question any, id string, by support) []wire.ErrorCode {
+	codes := s.askAdded(question, id, by)
+	if by != addsByWriting {
+		return codes
+	}
+	settings := &s.opts.Config.Coordinators.Txn
+	until := s.opts.Now().Add(settings.AddPatience)
+	for pause := time.Millisecond; slices.Contains(codes, wire.ConcurrentTransactions); pause *= 2 {
+		pause = min(pause, settings.AddPause)
+		if s.opts.Now().Add(pause).After(until) || !s.pause(pause) {
+			break
+		}
+		codes = s.askAdded(question, id, by)
+	}
+	return codes
+}
+
+// pause waits, which is not the request's own time, and reports whether the
+// connection is still there.
+func (s *session) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		s.call.idle += d
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
 }
 
 // askAdded asks the coordinator of a transaction, and waits.

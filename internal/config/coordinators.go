@@ -45,6 +45,8 @@ type Txn struct {
 	ExpireCheck time.Duration // transaction.remove.expired.transaction.cleanup.interval.ms
 	Verify      bool          // transaction.partition.verification.enable
 	TwoPhase    bool          // transaction.two.phase.commit.enable
+	AddPause    time.Duration // add.partitions.to.txn.retry.backoff.ms
+	AddPatience time.Duration // add.partitions.to.txn.retry.backoff.max.ms
 }
 
 func (b *Broker) fillCoordinators() {
@@ -78,6 +80,7 @@ func (b *Broker) fillCoordinators() {
 			AbortCheck:  b.millis("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
 			ExpireCheck: b.millis("transaction.remove.expired.transaction.cleanup.interval.ms"),
 			Verify:      b.bool("transaction.partition.verification.enable"), TwoPhase: b.bool("transaction.two.phase.commit.enable"),
+			AddPause: b.millis("add.partitions.to.txn.retry.backoff.ms"), AddPatience: b.millis("add.partitions.to.txn.retry.backoff.max.ms"),
 		},
 	}
 }

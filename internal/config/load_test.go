@@ -57,6 +57,7 @@ func TestDefaults(t *testing.T) {
 			},
 			Txn: Txn{
 				MaxTimeout: 15 * time.Minute, Expiration: 7 * 24 * time.Hour, AbortCheck: 10 * time.Second, ExpireCheck: time.Hour, Verify: true,
+				AddPause: 20 * time.Millisecond, AddPatience: 100 * time.Millisecond,
 			},
 		},
 		Topic: Topic{
