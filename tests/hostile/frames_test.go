@@ -9,7 +9,6 @@ import (
 
 	"github.com/barnabas-log/barnabas/record"
 	"github.com/barnabas-log/barnabas/wire"
-	"github.com/barnabas-log/barnabas/wire/wiretest"
 )
 
 // The topics that hostile clients write to.
@@ -19,18 +18,6 @@ const (
 	keyTopic   = "bad-keyed"   // cleanup.policy=compact
 	packTopic  = "bad-packed"  // compression.type=zstd
 )
-
-// served are the APIs whose requests are made; the others are asked for by
-// their headers alone.
-func served(k wire.Key) bool {
-	switch k {
-	case wire.ProduceKey, wire.FetchKey, wire.ListOffsetsKey, wire.MetadataKey, wire.FindCoordinatorKey, wire.ApiVersionsKey,
-		wire.CreateTopicsKey, wire.DeleteTopicsKey, wire.InitProducerIDKey, wire.OffsetForLeaderEpochKey,
-		wire.DescribeConfigsKey, wire.DescribeClusterKey, wire.DescribeTopicPartitionsKey:
-		return true
-	}
-	return false
-}
 
 func text(s string) *string { return &s }
 
@@ -63,8 +50,8 @@ func wrongSize(r *rand.Rand) []byte {
 }
 
 // truncated is the beginning of a sound request.
-func truncated(r *rand.Rand) []byte {
-	b := filled(r)
+func (s *sound) truncated(r *rand.Rand) []byte {
+	b := s.filled(r)
 	return b[:r.IntN(len(b))]
 }
 
@@ -88,59 +75,10 @@ func randomBody(r *rand.Rand) []byte {
 	return frame(append(wire.AppendRequestHeader(nil, h), body...))
 }
 
-// filled is a well-formed request with values that nobody would send.
-func filled(r *rand.Rand) []byte {
-	apis := wire.APIs()
-	for {
-		api := apis[r.IntN(len(apis))]
-		q := api.NewRequest()
-		if !served(q.Key()) || q.Key() == wire.DeleteTopicsKey { // It might hit the good.
-			continue
-		}
-		version := api.MinVersion + int16(r.IntN(int(api.MaxVersion-api.MinVersion)+1))
-		wiretest.Fill(r, q, version)
-		tame(r, q)
-		b, err := wire.AppendRequest(nil, wire.RequestHeader{Version: version, CorrelationID: 1, ClientID: text("fill")}, q)
-		if err != nil {
-			continue // A tamed field that the version lacks.
-		}
-		return b
-	}
-}
-
-// tame keeps a sound request from asking for what would be its good right:
-// waiting for ever, or thousands of partitions.
-func tame(r *rand.Rand, q wire.Request) {
-	switch q := q.(type) {
-	case *wire.FetchRequest:
-		q.MaxWaitMs = int32(r.IntN(5))
-	case *wire.ProduceRequest:
-		q.TimeoutMs = int32(r.IntN(5))
-		if q.Acks == 0 { // Nobody would answer.
-			q.Acks = 1
-		}
-		for i := range q.TopicData {
-			for j := range q.TopicData[i].PartitionData {
-				q.TopicData[i].PartitionData[j].Records = batch(r)
-			}
-		}
-	case *wire.CreateTopicsRequest:
-		for i := range q.Topics {
-			t := &q.Topics[i]
-			if t.NumPartitions > 3 && t.NumPartitions < math.MaxInt32/2 {
-				t.NumPartitions = 3
-			}
-			if len(t.Name) > 0 && r.IntN(2) == 0 {
-				t.Name = []string{"..", ".", "a b", "é", string(make([]byte, 250)), "a/b", "../../etc/passwd", "\x00"}[r.IntN(8)]
-			}
-		}
-	}
-}
-
 // mutated is a sound request with a few bytes changed, gone or added, and its
 // size mended so that the bytes are read at all.
-func mutated(r *rand.Rand) []byte {
-	b := filled(r)[4:]
+func (s *sound) mutated(r *rand.Rand) []byte {
+	b := s.filled(r)[4:]
 	const header = 8 // Leave key, version and correlation alone: other makers do that.
 	for range 1 + r.IntN(4) {
 		if len(b) <= header {

@@ -44,18 +44,20 @@ func TestStorm(t *testing.T) {
 	}
 	seed := seed(t)
 	metrics := freeAddr(t)
-	n := node.Start(t, "auto.create.topics.enable=false", "http.listen="+metrics)
+	n := node.Start(t, "auto.create.topics.enable=false", "group.initial.rebalance.delay.ms=0", "http.listen="+metrics)
 	p := &process{t: t, pid: n.PID(), http: metrics}
 	create(t, n.Addr)
+	s := newSound(t, n.Addr)
 	kinds := []kind{
 		{"random bytes", 12_000, false, randomBytes},
 		{"wrong sizes", 8_000, true, wrongSize},
-		{"truncated", 8_000, true, truncated},
+		{"truncated", 8_000, true, s.truncated},
 		{"random bodies", 25_000, false, randomBody},
-		{"odd requests", 20_000, false, filled},
-		{"mutated requests", 15_000, false, mutated},
+		{"odd requests", 20_000, false, s.filled},
+		{"mutated requests", 15_000, false, s.mutated},
 		{"bad batches", 15_000, false, badBatch},
 		{"names and settings", 1_000, false, badAdmin},
+		{"requests about what there is", 15_000, false, s.aimed},
 	}
 	for _, b := range bombs(t) {
 		for _, topic := range []string{badTopic, packTopic} {
@@ -100,6 +102,7 @@ func TestStorm(t *testing.T) {
 	removeMade(t, n.Addr)
 	await(t, "files", files+4, p.files)
 	await(t, "goroutines", goroutines+4, func() int { return p.metric("go_goroutines") })
+	s.all(t)
 	good.finish()
 }
 
