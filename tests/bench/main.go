@@ -19,11 +19,11 @@ import (
 )
 
 var (
-	binary = flag.String("barnabas", "../barnabas", "the binary to measure")
-	dir    = flag.String("dir", "", "where to keep data; a temporary directory if empty. Use the disk in question")
-	peer   = flag.Bool("kafka", false, "measure Apache Kafka in turn; needs Java and Maven")
-	only   = flag.String("only", "", "run the loads whose name contains this")
-	scale  = flag.Float64("scale", 1, "multiply the bytes that are moved")
+	program = flag.String("barnabas", "../barnabas", "the binary to measure")
+	dir     = flag.String("dir", "", "where to keep data; a temporary directory if empty. Use the disk in question")
+	peer    = flag.Bool("kafka", false, "measure Apache Kafka in turn; needs Java and Maven")
+	only    = flag.String("only", "", "run the loads whose name contains this")
+	scale   = flag.Float64("scale", 1, "multiply the bytes that are moved")
 )
 
 // load is one measurement of a broker, and the floor it is held against.
@@ -144,7 +144,7 @@ func run() error {
 			return fmt.Errorf("%s: %w", l.name, err)
 		}
 	}
-	return nil
+	return compareTasks(brokers)
 }
 
 // compare runs one load: the floor, then each broker.
@@ -228,7 +228,7 @@ func (r row) against(o row) string {
 
 // bench runs barnabas bench and reads its rows.
 func bench(args ...string) ([]row, error) {
-	cmd := exec.Command(*binary, append(append([]string{"bench"}, args...), "--json")...)
+	cmd := exec.Command(*program, append(append([]string{"bench"}, args...), "--json")...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -251,6 +251,9 @@ type broker struct {
 	process    *exec.Cmd
 	ours       bool
 }
+
+// command is the one that a broker was started by.
+func (b *broker) command() *exec.Cmd { return exec.Command(b.process.Path, b.process.Args[1:]...) }
 
 func (b *broker) measure(l load) (row, error) {
 	args := append([]string{}, l.args...)
@@ -280,8 +283,8 @@ func (b *broker) stop() {
 }
 
 // atOnce are the settings that free space when it is no longer needed, for the
-// reason that recycle names.
-var atOnce = []string{"log.segment.delete.delay.ms=0", "log.retention.check.interval.ms=100"}
+// reason that recycle names, and give groups one coordinator.
+var atOnce = []string{"log.segment.delete.delay.ms=0", "log.retention.check.interval.ms=100", "offsets.topic.num.partitions=1"}
 
 // settle is how long a broker has to remove what the last load has left.
 const settle = 3 * time.Second
@@ -296,7 +299,7 @@ func startOurs() (*broker, error) {
 	for _, setting := range atOnce {
 		args = append(args, "-o", setting)
 	}
-	cmd := exec.Command(*binary, args...)
+	cmd := exec.Command(*program, args...)
 	return start("barnabas", addr, cmd, true)
 }
 
@@ -335,7 +338,7 @@ func start(name, addr string, cmd *exec.Cmd, ours bool) (*broker, error) {
 	}
 	b := &broker{name, addr, cmd, ours}
 	for range 300 {
-		if exec.Command(*binary, "topic", "list", "-b", addr, "--timeout", "2s").Run() == nil {
+		if exec.Command(*program, "topic", "list", "-b", addr, "--timeout", "2s").Run() == nil {
 			return b, nil
 		}
 		time.Sleep(100 * time.Millisecond)
