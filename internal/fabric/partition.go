@@ -86,10 +86,21 @@ func (f *fetcher) fetch(now time.Time, c *cursor) {
 	wait := min(f.retry<<min(c.tries, 16), f.maxRetry)
 	fresh := c.until == 0
 	c.asked, c.until, c.tries, c.sent, c.due = c.next, c.next+count, c.tries+1, now, now.Add(wait)
+	if until := c.goneSince.Add(f.patience); c.gone > c.next && until.After(now) && until.Before(c.due) {
+		c.due = until
+	}
 	if fresh {
 		c.place = len(f.heap)
 		f.heap = append(f.heap, c)
 	}
+	f.fix(c.place)
+}
+
+// later asks for what c misses after a while, unless it comes by itself.
+func (f *fetcher) later(now time.Time, c *cursor) {
+	f.rest(c)
+	c.asked, c.until, c.sent, c.due, c.place = c.next, c.next+1, now, now.Add(f.retry), len(f.heap)
+	f.heap = append(f.heap, c)
 	f.fix(c.place)
 }
 
