@@ -158,5 +158,7 @@ func TestDirectoryRefused(t *testing.T) {
 			t.Error(err)
 		}
 		f(mem, "take it out of log.dirs", "node.id=7", "log.dirs=/a,/b")
+		f(mem, "named twice in log.dirs: take one out", "log.dirs=/a,/b/../a")
+		f(vfs.NewMem(), "named twice in log.dirs: take one out", "log.dirs=/a,/b,/b/")
 	})
 }

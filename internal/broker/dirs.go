@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/barnabas-log/barnabas/internal/datadir"
@@ -46,6 +47,9 @@ func (b *Broker) openLogDir(path string, want datadir.Identity) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(b.dirs, func(d *datadir.Dir) bool { return d.Path() == abs }) {
+		return fmt.Errorf("data directory %s is named twice in log.dirs: take one out", abs)
 	}
 	if abs == b.metadata.Path() {
 		b.dirs = append(b.dirs, b.metadata)
