@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/barnabas-log/barnabas/cluster"
+	"github.com/barnabas-log/barnabas/internal/config"
 )
 
 func newConfigCmd() *cobra.Command {
@@ -259,7 +260,21 @@ func (f *changeFlags) set(cmd *cobra.Command, a []string) error {
 	if change.empty() {
 		return usage("nothing to set: want key=value")
 	}
+	f.noteUnknown(cmd, r, change)
 	return f.alter(cmd, r, change)
+}
+
+// noteUnknown tells of keys that a broker takes, for some plugin of Kafka's may
+// know them, and that are typos as often as not.
+func (f *changeFlags) noteUnknown(cmd *cobra.Command, r resource, a *alteration) {
+	if r.configKind != kindBroker {
+		return
+	}
+	for _, p := range a.set {
+		if why := config.UnknownKey(p.key); why != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "note: %s\n", why)
+		}
+	}
 }
 
 func (f *changeFlags) alteration(pairs []string) (*alteration, error) {
@@ -350,9 +365,15 @@ func (f *changeFlags) unset(cmd *cobra.Command, a []string) error {
 	}
 	change := &alteration{unset: keys, dryRun: f.dryRun}
 	if change.empty() {
-		return nil
+		return f.print(cmd.OutOrStdout(), change.report(r), func(out io.Writer) error { return nothingSet(out, r.String()) })
 	}
 	return f.alter(cmd, r, change)
+}
+
+// nothingSet answers who wants to unset all where there is nothing.
+func nothingSet(out io.Writer, of string) error {
+	_, err := fmt.Fprintf(out, "nothing is set for %s\n", of)
+	return err
 }
 
 // ownKeys are the settings that were made for r itself.

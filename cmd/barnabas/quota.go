@@ -212,8 +212,11 @@ func (f *quotaFlags) unset(cmd *cobra.Command, e []part, keys []string, dryRun b
 			}
 			return err
 		})
-		if err != nil || len(keys) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(keys) == 0 {
+			return f.print(cmd.OutOrStdout(), reportOps(e, nil, dryRun), func(out io.Writer) error { return nothingSet(out, shownEntity(e)) })
 		}
 	}
 	var ops []wire.AlterClientQuotasRequestOpData

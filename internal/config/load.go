@@ -188,10 +188,23 @@ func checkAllKnown(where string, values map[string]string) error {
 }
 
 func checkKnown(where, name string) error {
-	if _, ok := LookupBrokerKey(name); ok || isListenerKey(name) {
+	if known(name) {
 		return nil
 	}
 	return fmt.Errorf("%w: %s: unknown key %q%s", ErrSource, where, name, didYouMean(name))
+}
+
+func known(name string) bool {
+	_, ok := LookupBrokerKey(name)
+	return ok || isListenerKey(name)
+}
+
+// UnknownKey says of a broker's key that nobody knows so, and what may have been meant; of others it says nothing.
+func UnknownKey(name string) string {
+	if known(name) {
+		return ""
+	}
+	return fmt.Sprintf("no broker of ours knows %s%s, and it has no effect", name, didYouMean(name))
 }
 
 // EnvironName is the variable that sets a key: BARNABAS_LOG_DIRS for log.dirs.
