@@ -28,12 +28,15 @@
 //	transaction NAME TOPIC PARTITION … begins a transaction; $NAME and ${NAME.epoch} are its producer
 //	coordinator group|transaction KEY  waits until a coordinator is there; of a transaction, begins with its producer
 //	ended ID                           waits until all partitions of a transaction have its marker
+//	group GROUP STATE                  waits until a group of the classic protocol is in that state
+//	answered NAME                      reads the answer to a call with later=NAME
 //	stable TOPIC PARTITION OFFSET      waits for the last stable offset
 //	save NAME = PATH                   keeps a field of the last answer, as in ProducerID or Topics.0.TopicID
 //	raw WHAT                           sends bytes on a connection of their own, says no more, and waits for the outcome
 //
 // VERSIONS is all, N, or N-M: the request is sent in each of them. Options of call: label=TEXT; cut=N drops the last N bytes of
-// the request, add=HEX appends bytes; client=NAME sets the client id (client= is an empty one, client=null none); as=N writes version N into the header.
+// the request, add=HEX appends bytes; client=NAME sets the client id (client= is an empty one, client=null none); as=N writes version N into the header;
+// later=NAME sends it on another connection, of that name, and goes on without its answer.
 // Inside JSON, "$NAME" is a saved value, and ${NAME} in a longer string its text; ${v} is the version.
 // Records are a batch, or a list of batches: see [batch]. raw WHAT is a sequence of i8=N, i16=N, i32=N, i64=N, str=TEXT, hex=BYTES, zeros=N;
 // frame in front writes the size, as=API:VERSION in front reads the answer.

@@ -146,6 +146,8 @@ func unordered(message, field string) bool {
 		"WriteTxnMarkersResponseWritableTxnMarkerTopicResultPartitions", "WriteTxnMarkersResponseWritableTxnMarkerResultTopics",
 		"ListGroupsResponseGroups", "ListTransactionsResponseTransactionStates", "OffsetFetchResponseTopics",
 		"OffsetFetchResponseGroupTopics", "DescribeTransactionsResponseTransactionStateTopics",
+		"JoinGroupResponseMembers", "DescribeGroupsResponseDescribedGroupMembers", "ConsumerGroupDescribeResponseDescribedGroupMembers",
+		"ConsumerGroupDescribeResponseAssignmentTopicPartitions", "ConsumerGroupHeartbeatResponseAssignmentTopicPartitions",
 		"MetadataResponseTopics", "DeleteTopicsResponseResponses", "ProduceResponseResponses", "ProduceResponseTopicProduceResponsePartitionResponses",
 		"ListOffsetsResponseTopics", "ListOffsetsResponseListOffsetsTopicResponsePartitions",
 		"DescribeLogDirsResponseResults", "DescribeLogDirsResponseDescribeLogDirsResultTopics", "DescribeLogDirsResponseDescribeLogDirsTopicPartitions",
@@ -174,7 +176,7 @@ func sortKey(element any) string {
 	}
 	index, _ := m["Index"].(float64) // absent is zero
 	partition, _ := m["PartitionIndex"].(float64)
-	return fmt.Sprintf("%v %v %v %v %v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["GroupID"], m["TransactionalID"], m["TopicName"], m["Name"], m["TopicID"],
+	return fmt.Sprintf("%v %v %v %v %v %v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["GroupID"], m["MemberID"], m["TransactionalID"], m["TopicName"], m["Name"], m["TopicID"],
 		m["Topic"], m["ResourceType"], m["ResourceName"], m["Entity"], m["Key"], index, partition)
 }
 

@@ -50,6 +50,8 @@ type runner struct {
 	last     wire.Response
 	names    *names
 	outcomes []outcome
+	others   map[string]*runner // further connections, by name
+	owed     *owed              // what this connection has still to answer
 }
 
 // patience bounds every wait for a broker that does not answer; no comparison depends on it.
@@ -70,6 +72,10 @@ func play(s *script, b broker, n *names) ([]outcome, error) {
 
 func (r *runner) step(s *step) error {
 	switch s.verb {
+	case "answered":
+		return r.answered(s.args[0])
+	case "group":
+		return r.group(s)
 	case "topic":
 		return r.createTopic(s)
 	case "await":
@@ -152,15 +158,25 @@ func (r *runner) call(s *step, version int16) error {
 	if p, ok := req.(*wire.ProduceRequest); ok && p.Acks == 0 {
 		frame = append(frame, r.probe()...)
 	}
+	o := &owed{s.label(), req, version, headerVersion, h.CorrelationID}
+	if on := s.options["later"]; on != "" {
+		return r.on(on).owe(o, frame)
+	}
 	payload, err := r.exchange(frame)
 	if err != nil {
 		return err
 	}
-	answer, err := r.read(payload, req, headerVersion, h.CorrelationID)
+	return r.note(r, o, payload)
+}
+
+// note keeps what became of a request that was made on some connection.
+func (r *runner) note(on *runner, o *owed, payload []byte) error {
+	answer, err := on.read(payload, o.req, o.headerVersion, o.correlation)
 	if err != nil {
 		return err
 	}
-	r.outcomes = append(r.outcomes, outcome{s.label(), version, answer})
+	r.last = on.last
+	r.outcomes = append(r.outcomes, outcome{o.step, o.version, answer})
 	return nil
 }
 
@@ -199,14 +215,7 @@ func (r *runner) probe() []byte {
 
 // exchange sends a frame and returns the next one that comes, or nil if the broker closes the connection.
 func (r *runner) exchange(frame []byte) ([]byte, error) {
-	if r.conn == nil {
-		c, err := net.DialTimeout("tcp", r.broker.address(), patience)
-		if err != nil {
-			return nil, err
-		}
-		r.conn = c
-	}
-	if err := r.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := r.dial(); err != nil {
 		return nil, err
 	}
 	// A broker may close before it has read everything: what it did shows when reading.
@@ -217,6 +226,18 @@ func (r *runner) exchange(frame []byte) ([]byte, error) {
 		return nil, nil
 	}
 	return payload, err
+}
+
+// dial connects, unless there is a connection, and gives it time for what is next.
+func (r *runner) dial() error {
+	if r.conn == nil {
+		c, err := net.DialTimeout("tcp", r.broker.address(), patience)
+		if err != nil {
+			return err
+		}
+		r.conn = c
+	}
+	return r.conn.SetDeadline(time.Now().Add(patience))
 }
 
 var errTimeout = errors.New("no answer in time")
@@ -243,6 +264,9 @@ func isClosed(err error) bool {
 }
 
 func (r *runner) hangUp() {
+	for _, other := range r.others {
+		other.hangUp()
+	}
 	if r.conn != nil {
 		r.conn.Close()
 		r.conn = nil

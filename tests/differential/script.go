@@ -107,7 +107,7 @@ func parseStep(text string, line int) (step, error) {
 
 func (s *step) finish() error {
 	switch s.verb {
-	case "broker", "topic", "await", "gone", "producer", "save", "data", "transaction", "stable", "ended", "coordinator", "settled", "wait", "plugin", "restart", "kill", "break", "mend", "ruin", "moved", "offline":
+	case "broker", "topic", "await", "gone", "producer", "save", "data", "transaction", "stable", "ended", "coordinator", "settled", "wait", "plugin", "restart", "kill", "break", "mend", "ruin", "moved", "offline", "answered", "group":
 		return nil
 	case "call":
 		return s.parseCall()
