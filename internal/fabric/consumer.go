@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +46,8 @@ type ConsumerOptions struct {
 	// MaxPartitions bounds how many are followed: 131,072. Further ones are
 	// dropped and counted.
 	MaxPartitions int
+
+	chunk int // For tests; 0 is C's.
 }
 
 // Delivery is a record for the user.
@@ -81,9 +84,9 @@ type ConsumerEffects struct {
 // What it wants done gathers until [Consumer.Drain].
 type Consumer struct {
 	o      ConsumerOptions
-	self   []byte
 	topics []string // Sorted.
 	fetcher
+	all   []*followed // In the order in which they were met.
 	known map[Partition]*followed
 	last  *followed // The one of the last message.
 	askAt time.Time // When to ask for heads, or zero.
@@ -101,24 +104,14 @@ type followed struct {
 
 // NewConsumer returns a consumer without topics.
 func NewConsumer(o ConsumerOptions) *Consumer {
-	o.Retry = orSpan(o.Retry, time.Second)
-	o.MaxRetry = max(orSpan(o.MaxRetry, 8*time.Second), o.Retry)
-	o.Patience = orSpan(o.Patience, 5*time.Second)
 	o.AskHeads = orSpan(o.AskHeads, time.Minute)
 	o.MaxPartitions = orDefault(o.MaxPartitions, 1<<17)
-	c := &Consumer{o: o, self: []byte(o.Address), known: map[Partition]*followed{}}
-	c.fetcher = fetcher{self: c.self, retry: o.Retry, maxRetry: o.MaxRetry, patience: o.Patience}
-	for p, next := range o.Positions {
-		c.follow(p, next)
+	c := &Consumer{o: o, known: map[Partition]*followed{}}
+	c.fetcher = newFetcher(o.Address, o.Retry, o.MaxRetry, orSpan(o.Patience, 5*time.Second), o.chunk)
+	for _, p := range slices.SortedFunc(maps.Keys(o.Positions), Partition.compare) {
+		c.follow(p, o.Positions[p])
 	}
 	return c
-}
-
-func orSpan(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
 }
 
 // asksHeads reports whether what stores have is of interest: to begin with, or
@@ -159,7 +152,7 @@ func (c *Consumer) Subscription() []string { return slices.Clone(c.topics) }
 // nothing.
 func (c *Consumer) sift() {
 	c.last = nil
-	for _, f := range c.known {
+	for _, f := range c.all {
 		if f.wanted = c.wants(f.Subject); !f.wanted {
 			c.rest(&f.cursor)
 		}
@@ -302,6 +295,7 @@ func (c *Consumer) follow(p Partition, next uint64) *followed {
 	f := &followed{cursor: newCursor(p), wanted: c.wants(p.Subject)}
 	f.next, f.end = next, next
 	c.known[p] = f
+	c.all = append(c.all, f)
 	return f
 }
 

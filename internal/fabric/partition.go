@@ -1,11 +1,19 @@
 package fabric
 
-import "time"
+import (
+	"cmp"
+	"strings"
+	"time"
+)
 
 // Partition is what one producer publishes on one topic.
 type Partition struct {
 	Subject string // The topic.
 	Address string // The producer.
+}
+
+func (p Partition) compare(q Partition) int {
+	return cmp.Or(strings.Compare(p.Subject, q.Subject), strings.Compare(p.Address, q.Address))
 }
 
 // Send is a message to publish.
@@ -22,7 +30,7 @@ type Send struct {
 //	idle ─────────────────────────▶ fetching ───┐
 //	  ▲                              │  ▲       │ later and later
 //	  └──────────────────────────────┘  └───────┘
-//	   next has reached end
+//	   next has reached end, or maxTries in vain
 type cursor struct {
 	Partition
 	subject, address []byte // The same, for messages.
@@ -63,13 +71,39 @@ type fetcher struct {
 	// patience is how long nobody may have a record that somebody says is gone,
 	// until it is left out.
 	patience time.Duration
+	chunk    uint64
 
 	heap  []*cursor // Those that fetch, the one that is due first at 0.
 	sends []Send
 }
 
-// chunk is C's: a fetch ends where a multiple of it begins.
-const chunk = 100_000
+// chunkSize is C's: a fetch ends where a multiple of it begins.
+const chunkSize = 100_000
+
+// maxTries is how often a fetch is sent in vain until it is given up, after more
+// than a minute with the usual times. A head, or a record, begins it anew. It is
+// for what a producer took with it when it died before any store had it.
+const maxTries = 12
+
+func newFetcher(self string, retry, maxRetry, patience time.Duration, chunk int) fetcher {
+	f := fetcher{self: []byte(self), retry: orSpan(retry, time.Second), patience: patience, chunk: uint64(orDefault(chunk, chunkSize))}
+	f.maxRetry = max(orSpan(maxRetry, 8*time.Second), f.retry)
+	return f
+}
+
+func orSpan(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}
+
+func orDefault(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}
 
 // want asks for what c misses, if it does not already.
 func (f *fetcher) want(now time.Time, c *cursor) {
@@ -79,7 +113,7 @@ func (f *fetcher) want(now time.Time, c *cursor) {
 }
 
 func (f *fetcher) fetch(now time.Time, c *cursor) {
-	count := chunk - c.next%chunk
+	count := f.chunk - c.next%f.chunk
 	f.sends = append(f.sends, Send{Message: Message{
 		Kind: Fetch, Topic: c.address, Address: f.self, Subject: c.subject, Sequence: c.next, Count: uint32(count),
 	}})
@@ -186,6 +220,9 @@ func (f *fetcher) tick(now time.Time, skip func(c *cursor, to uint64)) {
 			} else {
 				f.fetch(now, c)
 			}
+		case c.tries >= maxTries:
+			c.end = c.next
+			f.rest(c)
 		default:
 			f.fetch(now, c)
 		}

@@ -94,13 +94,6 @@ func NewProducer(now time.Time, o ProducerOptions) *Producer {
 	return p
 }
 
-func orDefault(n, otherwise int) int {
-	if n == 0 {
-		return otherwise
-	}
-	return n
-}
-
 func (p *Producer) resume(now time.Time) {
 	p.kept.first = p.o.Resume.First
 	for _, content := range p.o.Resume.Contents {

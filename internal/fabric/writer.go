@@ -23,6 +23,8 @@ type WriterOptions struct {
 	// MaxPartitions bounds how many there may be: 262,144. Further ones are
 	// dropped and counted.
 	MaxPartitions int
+
+	chunk int // For tests; 0 is C's.
 }
 
 // Run is consecutive records to append to the log of a partition.
@@ -59,8 +61,7 @@ type WriterEffects struct {
 //
 // What it wants done gathers until [Writer.Drain].
 type Writer struct {
-	o    WriterOptions
-	self []byte
+	o WriterOptions
 	fetcher
 	parts []*written // By number.
 	known map[Partition]*written
@@ -91,13 +92,10 @@ type written struct {
 // NewWriter returns the writer of a store that has these partitions, up to these
 // ends. They get the numbers from 0 in this order.
 func NewWriter(now time.Time, o WriterOptions, has []Partition, ends []uint64) *Writer {
-	o.Retry = orSpan(o.Retry, time.Second)
-	o.MaxRetry = max(orSpan(o.MaxRetry, 8*time.Second), o.Retry)
-	o.Patience = orSpan(o.Patience, 30*time.Second)
 	o.AskHeads = orSpan(o.AskHeads, time.Minute)
 	o.MaxPartitions = orDefault(o.MaxPartitions, 1<<18)
-	w := &Writer{o: o, self: []byte(o.Address), known: map[Partition]*written{}, askAt: now}
-	w.fetcher = fetcher{self: w.self, retry: o.Retry, maxRetry: o.MaxRetry, patience: o.Patience}
+	w := &Writer{o: o, known: map[Partition]*written{}, askAt: now}
+	w.fetcher = newFetcher(o.Address, o.Retry, o.MaxRetry, orSpan(o.Patience, 30*time.Second), o.chunk)
 	for i, p := range has {
 		w.add(p, ends[i])
 	}
