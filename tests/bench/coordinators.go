@@ -144,12 +144,12 @@ func prepare(ctx context.Context, b *broker, topic string, partitions int32) err
 	if r, err := admin.CreateTopic(ctx, partitions, 1, nil, topic); err != nil && r.ErrMessage == "" && !strings.Contains(err.Error(), "EXISTS") {
 		return err
 	}
-	for range 200 {
-		f := admin.FindGroupCoordinators(ctx, "group-0")["group-0"]
-		if f.Err == nil {
+	first := commitOf("group-0", topic, 1)
+	for range 200 { // It may be made first, and loaded.
+		admin.FindGroupCoordinators(ctx, "group-0")
+		if err = exchange(b.addr, func(c net.Conn) error { return commitOnce(c, first) }); err == nil {
 			return nil
 		}
-		err = f.Err
 		time.Sleep(50 * time.Millisecond)
 	}
 	return err
