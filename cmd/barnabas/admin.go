@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,6 +46,9 @@ func (f *clientFlags) with(ctx context.Context, do func(ctx context.Context, m *
 func (f *clientFlags) print(out io.Writer, v any, show func(io.Writer) error) error {
 	if !f.json {
 		return show(out)
+	}
+	if list := reflect.ValueOf(v); list.Kind() == reflect.Slice && list.Len() == 0 {
+		v = []struct{}{} // Nothing is an empty list, not null.
 	}
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)

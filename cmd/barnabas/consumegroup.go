@@ -145,7 +145,7 @@ func (g *member) assign(ctx context.Context, a *wire.ConsumerGroupHeartbeatRespo
 
 // start finds where to begin partitions that have come to us.
 func (g *member) start(ctx context.Context, partitions []int32) error {
-	committed, err := groupOffsets(ctx, g.m, g.group)
+	committed, err := committedOffsets(ctx, g.m, g.group, true)
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func describeConsumerGroup(ctx context.Context, b cluster.Broker, group string) 
 	if err := refusal(g.ErrorCode, g.ErrorMessage); err != nil {
 		return groupView{}, err
 	}
-	v := groupView{Group: group, Type: "consumer", State: g.GroupState, Epoch: g.GroupEpoch, Assignor: g.AssignorName}
+	v := groupView{Group: group, Type: "consumer", State: g.GroupState, Epoch: g.GroupEpoch, Assignor: g.AssignorName, Members: []memberView{}}
 	for i := range g.Members {
 		x := &g.Members[i]
 		one := memberView{Member: x.MemberID, Client: x.ClientID, Host: strings.TrimPrefix(x.ClientHost, "/"), Partitions: map[string][]int32{}}
@@ -193,7 +193,7 @@ func describeClassicGroup(ctx context.Context, b cluster.Broker, group string) (
 	if err := refusal(g.ErrorCode, g.ErrorMessage); err != nil {
 		return groupView{}, fmt.Errorf("group %s: %w", group, err)
 	}
-	v := groupView{Group: group, Type: "classic", State: g.GroupState, Assignor: g.ProtocolData}
+	v := groupView{Group: group, Type: "classic", State: g.GroupState, Assignor: g.ProtocolData, Members: []memberView{}}
 	for i := range g.Members {
 		x := &g.Members[i]
 		one := memberView{Member: x.MemberID, Client: x.ClientID, Host: strings.TrimPrefix(x.ClientHost, "/")}
@@ -229,13 +229,23 @@ func classicAssignment(b []byte) map[string][]int32 {
 
 // groupOffsets are what a group has committed, with the ends of the partitions.
 func groupOffsets(ctx context.Context, m *cluster.Map, group string) ([]offsetView, error) {
+	views, err := committedOffsets(ctx, m, group, false)
+	if err != nil {
+		return nil, err
+	}
+	return views, withEnds(ctx, m, views)
+}
+
+// committedOffsets are what a group has committed. If they have to be stable,
+// transactions that are about to commit others are waited for.
+func committedOffsets(ctx context.Context, m *cluster.Map, group string, stable bool) ([]offsetView, error) {
 	b, err := coordinator(ctx, m, coordinatorOfGroup, group)
 	if err != nil {
 		return nil, err
 	}
 	req := wire.NewOffsetFetchRequest()
 	req.Groups = []wire.OffsetFetchRequestGroup{{GroupID: group, MemberEpoch: -1}}
-	req.RequireStable = true
+	req.RequireStable = stable
 	names, err := knownTopics(ctx, m)
 	if err != nil {
 		return nil, err
@@ -262,13 +272,10 @@ func groupOffsets(ctx context.Context, m *cluster.Map, group string) ([]offsetVi
 		}
 		return refusal(g.ErrorCode, nil)
 	})
-	if err != nil {
-		return nil, err
-	}
 	slices.SortFunc(views, func(a, b offsetView) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
-	return views, withEnds(ctx, m, views)
+	return views, err
 }
 
 // topicIDs are the topics of the cluster: newer brokers are told, and tell, ids.
@@ -385,6 +392,9 @@ func newGroupLagCmd(f *clientFlags) *cobra.Command {
 	return f.ofGroup(cmd, func(cmd *cobra.Command, group string) error {
 		return f.with(cmd.Context(), func(ctx context.Context, m *cluster.Map) error {
 			offsets, err := groupOffsets(ctx, m, group)
+			if err == nil && len(offsets) == 0 { // There may be no such group.
+				_, err = describeGroup(ctx, m, group)
+			}
 			if err != nil {
 				return err
 			}

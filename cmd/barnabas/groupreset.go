@@ -105,7 +105,7 @@ func (f *resetFlags) reset(cmd *cobra.Command, group string) error {
 // targets are the offsets that the group is to have.
 func (f *resetFlags) targets(ctx context.Context, m *cluster.Map, group string, stdin io.Reader) ([]offsetView, error) {
 	if f.file != "" {
-		return f.fromFile(ctx, m, stdin)
+		return f.fromFile(ctx, m, group, stdin)
 	}
 	now, err := f.current(ctx, m, group)
 	if err != nil {
@@ -179,13 +179,13 @@ func (f *resetFlags) move(ctx context.Context, m *cluster.Map, o *offsetView) er
 			want = o.End // Nothing is as young.
 		}
 	}
-	o.Offset = min(max(want, start), o.End)
-	o.Lag, o.Metadata = o.End-o.Offset, ""
+	o.moveTo(want, start)
 	return nil
 }
 
-// fromFile reads lines topic,partition,offset.
-func (f *resetFlags) fromFile(ctx context.Context, m *cluster.Map, stdin io.Reader) ([]offsetView, error) {
+// fromFile reads lines topic,partition,offset, or group,topic,partition,offset
+// as Kafka's tool exports those of several groups.
+func (f *resetFlags) fromFile(ctx context.Context, m *cluster.Map, group string, stdin io.Reader) ([]offsetView, error) {
 	in := stdin
 	if f.file != "-" {
 		file, err := os.Open(f.file)
@@ -196,23 +196,74 @@ func (f *resetFlags) fromFile(ctx context.Context, m *cluster.Map, stdin io.Read
 		in = file
 	}
 	lines := csv.NewReader(in)
-	lines.FieldsPerRecord, lines.Comment, lines.TrimLeadingSpace = 3, '#', true
+	lines.FieldsPerRecord, lines.Comment, lines.TrimLeadingSpace = -1, '#', true
 	var out []offsetView
 	for {
-		line, err := lines.Read()
+		fields, err := lines.Read()
 		if errors.Is(err, io.EOF) {
-			return out, withEnds(ctx, m, out)
+			break
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.file, err)
 		}
-		p, err := strconv.ParseInt(line[1], 10, 32)
-		o, err2 := strconv.ParseInt(line[2], 10, 64)
-		if err := errors.Join(err, err2); err != nil {
-			return nil, fmt.Errorf("%s: want topic,partition,offset: %w", f.file, err)
+		if len(fields) == 4 && fields[0] != group {
+			continue
 		}
-		out = append(out, offsetView{Topic: line[0], Partition: int32(p), Offset: o})
+		o, err := parseOffset(fields[max(0, len(fields)-3):])
+		if err != nil {
+			line, _ := lines.FieldPos(0)
+			return nil, fmt.Errorf("%s: line %d: want topic,partition,offset: %w", f.file, line, err)
+		}
+		out = append(out, o)
 	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s says nothing of group %s", f.file, group)
+	}
+	return out, withinPartitions(ctx, m, out)
+}
+
+func parseOffset(fields []string) (o offsetView, err error) {
+	if len(fields) != 3 {
+		return o, fmt.Errorf("%d fields", len(fields))
+	}
+	p, err := strconv.ParseInt(fields[1], 10, 32)
+	if err == nil {
+		o = offsetView{Topic: fields[0], Partition: int32(p)}
+		o.Offset, err = strconv.ParseInt(fields[2], 10, 64)
+	}
+	return o, err
+}
+
+// withinPartitions moves offsets to the beginning or end of their partitions if
+// they are outside.
+func withinPartitions(ctx context.Context, m *cluster.Map, offsets []offsetView) error {
+	for i := range offsets { // Else one would be waited for that may never come.
+		t, err := m.Topic(ctx, offsets[i].Topic)
+		if err == nil {
+			_, err = choosePartitions(t, []int32{offsets[i].Partition})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := withEnds(ctx, m, offsets); err != nil {
+		return err
+	}
+	for i := range offsets {
+		o := &offsets[i]
+		starts, err := offsetsAt(ctx, m, o.Topic, []int32{o.Partition}, timeEarliest)
+		if err != nil {
+			return err
+		}
+		o.moveTo(o.Offset, int64(starts[o.Partition]))
+	}
+	return nil
+}
+
+// moveTo sets the offset, within what there is.
+func (o *offsetView) moveTo(want, start int64) {
+	o.Offset = min(max(want, start), o.End)
+	o.Lag, o.Metadata = o.End-o.Offset, ""
 }
 
 // newRollbackCmd is reset-offsets to a time, for one topic, as kpax has it.
