@@ -29,7 +29,7 @@ type coordinated struct {
 	session *session
 	call    call
 	mu      sync.Mutex
-	given   wire.Response
+	given   func() wire.Response
 }
 
 // coordinated prepares to wait for a coordinator. What it keeps of the call
@@ -47,9 +47,13 @@ func (p *coordinated) park() {
 }
 
 // give takes the answer, from any goroutine.
-func (p *coordinated) give(r wire.Response) {
+func (p *coordinated) give(r wire.Response) { p.promise(func() wire.Response { return r }) }
+
+// promise takes how the answer is to be made, from any goroutine. That is done
+// by the connection's, for a shard has others to serve.
+func (p *coordinated) promise(answer func() wire.Response) {
 	p.mu.Lock()
-	p.given = r
+	p.given = answer
 	p.mu.Unlock()
 	p.call.a.Wake()
 }
@@ -57,10 +61,10 @@ func (p *coordinated) give(r wire.Response) {
 // Poll sends the answer once it is there. See [listener.Pending].
 func (p *coordinated) Poll(*listener.Answer) {
 	p.mu.Lock()
-	r := p.given
+	answer := p.given
 	p.mu.Unlock()
-	if r != nil {
-		p.session.reply(&p.call, r)
+	if answer != nil {
+		p.session.reply(&p.call, answer())
 	}
 }
 
@@ -106,7 +110,7 @@ func (s *session) askAll(c *call, of Coordinator, questions []question, whole fu
 			got[i], errs[i] = answer, err
 		}
 		if left--; left == 0 {
-			p.give(whole(got, errs))
+			p.promise(func() wire.Response { return whole(got, errs) })
 		}
 	}
 	for i, q := range questions {

@@ -174,22 +174,34 @@ func (s *session) endTxn(c *call, q *wire.EndTxnRequest) {
 	})
 }
 
-// listTransactions asks all shards.
+// listTransactions asks all shards. The pattern of transactional ids is for us:
+// to match many long ones takes time, which shards do not have.
 func (s *session) listTransactions(c *call, q *wire.ListTransactionsRequest) {
+	// A machine that knows no transaction judges the filters.
+	whole := txn.New(txn.Options{}).Handle(s.opts.Now(), 1, txnQuestion(c, q)).Replies[0].Answer.(*wire.ListTransactionsResponse)
+	matches, err := txn.Matcher(q)
+	if whole.ErrorCode != 0 || err != nil {
+		s.reply(c, whole)
+		return
+	}
+	all := *q
+	all.TransactionalIDPattern = nil
 	var questions []question
 	for _, shard := range s.opts.Transactions.Shards() {
-		questions = append(questions, question{shard, txnQuestion(c, q)})
+		questions = append(questions, question{shard, txnQuestion(c, &all)})
 	}
 	s.askAll(c, s.opts.Transactions, questions, func(got []any, errs []error) wire.Response {
-		// A machine that knows no transaction judges the filters.
-		whole := txn.New(txn.Options{}).Handle(s.opts.Now(), 1, txnQuestion(c, q)).Replies[0].Answer.(*wire.ListTransactionsResponse)
 		for i := range got {
 			if errs[i] != nil {
 				whole.ErrorCode = int16(code(errs[i]))
 				whole.TransactionStates = nil
 				return whole
 			}
-			whole.TransactionStates = append(whole.TransactionStates, got[i].(*wire.ListTransactionsResponse).TransactionStates...)
+			for _, x := range got[i].(*wire.ListTransactionsResponse).TransactionStates {
+				if matches(x.TransactionalID) {
+					whole.TransactionStates = append(whole.TransactionStates, x)
+				}
+			}
 		}
 		return whole
 	})

@@ -71,7 +71,7 @@ type filter struct {
 	unknown   []string
 	producers []int64
 	longer    int64 // Open for longer than so many milliseconds, or negative.
-	pattern   *coordinator.Pattern
+	matches   func(id string) bool
 }
 
 func newFilter(now time.Time, q *wire.ListTransactionsRequest) (f filter, err error) {
@@ -87,10 +87,21 @@ func newFilter(now time.Time, q *wire.ListTransactionsRequest) (f filter, err er
 	if len(q.StateFilters) == 0 {
 		f.states = 1<<len(names) - 1
 	}
-	if p := q.TransactionalIDPattern; p != nil && *p != "" {
-		f.pattern, err = coordinator.CompilePattern(*p)
-	}
+	f.matches, err = Matcher(q)
 	return f, err
+}
+
+// Matcher tells which transactional ids have the pattern that is asked for.
+func Matcher(q *wire.ListTransactionsRequest) (func(id string) bool, error) {
+	p := q.TransactionalIDPattern
+	if p == nil || *p == "" {
+		return func(string) bool { return true }, nil
+	}
+	pattern, err := coordinator.CompilePattern(*p)
+	if err != nil {
+		return nil, err
+	}
+	return pattern.MatchString, nil
 }
 
 func (f *filter) passes(e *entry) bool {
@@ -102,5 +113,5 @@ func (f *filter) passes(e *entry) bool {
 			return false
 		}
 	}
-	return f.pattern == nil || f.pattern.MatchString(e.id)
+	return f.matches(e.id)
 }
