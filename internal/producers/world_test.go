@@ -2,10 +2,12 @@ package producers
 
 import (
 	"errors"
-	"fmt"
+	"flag"
 	"hash/crc32"
 	"math"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -231,21 +233,33 @@ func (w *world) reload() {
 	w.s, w.reloaded = s, true
 }
 
+var worlds = flag.Int("producers.worlds", 1000, "worlds of TestWorlds, times $BARNABAS_WORLDS")
+
 func TestWorlds(t *testing.T) {
-	worlds := 150
-	if testing.Short() {
-		worlds = 20
+	n := *worlds
+	if times, err := strconv.Atoi(os.Getenv("BARNABAS_WORLDS")); err == nil && times > 1 {
+		n *= times
 	}
-	for seed := range uint64(worlds) {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			w := world{t: t, r: rand.New(rand.NewPCG(seed, 1)), s: New(Options{}), now: 1000}
-			for range 200 {
-				w.step()
-			}
-			if w.end < 20 {
-				t.Fatalf("only %d records were let in", w.end)
-			}
-		})
+	if testing.Short() {
+		n = 20
+	}
+	for seed := range uint64(n) {
+		playWorld(t, seed)
+	}
+}
+
+func playWorld(t *testing.T, seed uint64) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	w := world{t: t, r: rand.New(rand.NewPCG(seed, 1)), s: New(Options{}), now: 1000}
+	for range 200 {
+		w.step()
+	}
+	if w.end < 20 {
+		t.Fatalf("only %d records were let in", w.end)
 	}
 }
 

@@ -108,7 +108,7 @@ func worlds(n int) int {
 // partition has one owner, and those who may be even are.
 func TestWorlds(t *testing.T) {
 	t.Parallel()
-	for seed := range worlds(600) {
+	for seed := range worlds(1000) {
 		r := rand.New(rand.NewPCG(uint64(seed), 1))
 		if err := play(r); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
