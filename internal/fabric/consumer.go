@@ -115,8 +115,10 @@ func NewConsumer(o ConsumerOptions) *Consumer {
 }
 
 // asksHeads reports whether what stores have is of interest: to begin with, or
-// to go on from a position.
-func (c *Consumer) asksHeads() bool { return c.o.Reset == Earliest || len(c.o.Positions) > 0 }
+// to go on from a position. C asks only in the first case; who begins with the
+// latest misses the end of a partition there, if the producer dies before it is
+// fetched.
+func (c *Consumer) asksHeads() bool { return c.o.Reset == Earliest || len(c.all) > 0 }
 
 // Subscribe adds a topic; the empty one stands for all. The caller subscribes to
 // [TopicPrefixes] before it publishes what follows.
@@ -127,9 +129,9 @@ func (c *Consumer) Subscribe(now time.Time, topic string) {
 	}
 	c.topics = slices.Insert(c.topics, at, topic)
 	c.sift()
+	c.askAt = now.Add(c.o.AskHeads)
 	if c.asksHeads() {
 		c.getHeads(topic)
-		c.askAt = now.Add(c.o.AskHeads)
 	}
 }
 
@@ -268,8 +270,8 @@ func (c *Consumer) find(m *Message) *followed {
 
 func (c *Consumer) meet(m *Message) *followed {
 	p := Partition{Subject: string(m.Subject), Address: string(m.Address)}
-	if !c.wants(p.Subject) {
-		return nil
+	if !c.wants(p.Subject) || m.Kind == DirectHead && c.o.Reset != Earliest {
+		return nil // What it does not begin with, or was published long ago.
 	}
 	if len(c.known) >= c.o.MaxPartitions {
 		c.strangers++
@@ -278,14 +280,12 @@ func (c *Consumer) meet(m *Message) *followed {
 	return c.follow(p, c.start(m))
 }
 
-// start is where to begin, given the first message of a partition. Those who do
-// not begin with the earliest hear of heads in stores only because they have
-// positions elsewhere.
+// start is where to begin, given the first message of a partition.
 func (c *Consumer) start(m *Message) uint64 {
 	switch {
 	case c.o.Reset == Earliest:
 		return 0
-	case m.Kind == DirectHead, m.Kind == Head && c.o.Reset == AfterLatest:
+	case m.Kind == Head && c.o.Reset == AfterLatest:
 		return m.Sequence + 1
 	}
 	return m.Sequence
@@ -309,6 +309,9 @@ func (c *Consumer) Tick(now time.Time) {
 		return
 	}
 	c.askAt = now.Add(c.o.AskHeads)
+	if !c.asksHeads() {
+		return
+	}
 	for _, topic := range c.topics {
 		c.getHeads(topic)
 	}

@@ -66,6 +66,22 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// Who began with the latest and misses the end of a partition, whose producer is
+// gone, hears of it from stores. A world found it (seed 3923).
+func TestLatestEnd(t *testing.T) {
+	c := newConsumerTest(t, ConsumerOptions{AskHeads: time.Minute})
+	c.Subscribe(morning, "t")
+	c.Tick(after(time.Minute))
+	c.does() // It follows nothing yet.
+	c.comes(0, record(Record, "t", "P", "t", 2))
+	c.does(`deliver t/P 2 "2"`)
+	c.Tick(after(2 * time.Minute))
+	c.does(`G t from C`)
+	c.comes(0, record(DirectHead, "C", "P", "t", 6))
+	c.comes(0, record(DirectHead, "C", "Q", "t", 6)) // Long ago.
+	c.does(`F P from C t 3 +99997`)
+}
+
 // Topics that start with a subscribed one come by the same subscription.
 func TestSiblings(t *testing.T) {
 	f := func(o ConsumerOptions, topic string, want ...string) {

@@ -129,10 +129,12 @@ func TestConsumerFeatures(t *testing.T) {
 	c = newConsumerTest(t, ConsumerOptions{})
 	c.Subscribe(morning, "hello")
 	c.does()
+	c.comes(0, storeHello("C", "S"))
+	c.does(`W S from C []`)
 	c.comes(0, record(Record, "hello", "P", "hello", 2))
 	c.does(`deliver hello/P 2 "2"`)
 	c.comes(0, storeHello("C", "S"))
-	c.does(`W S from C []`)
+	c.does(`W S from C ["hello"]`) // To get the rest, should the producer die.
 }
 
 // The scenarios 6 and 7.

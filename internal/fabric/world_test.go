@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	worlds  = flag.Int("fabric.worlds", 300, "worlds of TestWorlds, times $BARNABAS_WORLDS")
+	worlds  = flag.Int("fabric.worlds", 200, "worlds of TestWorlds, times $BARNABAS_WORLDS")
 	oneSeed = flag.Int64("fabric.seed", -1, "the only world of TestWorlds, if it is not negative")
 	trace   = flag.Bool("fabric.trace", false, "log all messages of TestWorlds")
 )
