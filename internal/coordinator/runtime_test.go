@@ -107,7 +107,7 @@ type memory struct {
 		end, committed model.Offset
 		epoch          model.Epoch
 		refuse         error
-		waiters        []func()
+		waiters        []waiter
 	}
 	byHand bool
 }
@@ -146,7 +146,7 @@ func (l *memory) AwaitCommitted(end model.Offset, epoch model.Epoch, w Waker) bo
 	if epoch != l.mu.epoch || l.mu.committed >= end {
 		return false
 	}
-	l.mu.waiters = append(l.mu.waiters, w.Wake)
+	l.mu.waiters = append(l.mu.waiters, waiter{end, epoch, w.Wake})
 	return true
 }
 
@@ -162,16 +162,27 @@ func (l *memory) Replay(each func(record.Batch) error) (model.Offset, error) {
 	return end, nil
 }
 
-// set changes what the log says, and wakes who waits.
+// waiter waits for the log to be committed up to end, or to be another's.
+type waiter struct {
+	end   model.Offset
+	epoch model.Epoch
+	wake  func()
+}
+
+// set changes what the log says, and wakes who waited for that.
 func (l *memory) set(change func()) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	change()
-	waiters := l.mu.waiters
-	l.mu.waiters = nil
-	l.mu.Unlock()
-	for _, wake := range waiters {
-		wake()
+	var left []waiter
+	for _, w := range l.mu.waiters {
+		if w.epoch == l.mu.epoch && w.end > l.mu.committed {
+			left = append(left, w)
+			continue
+		}
+		w.wake()
 	}
+	l.mu.waiters = left
 }
 
 func (l *memory) commit() { l.set(func() { l.mu.committed = l.mu.end }) }
