@@ -1,0 +1,357 @@
+package dafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/fabric"
+	"github.com/barnabas-log/barnabas/internal/mesh"
+	"github.com/barnabas-log/barnabas/internal/zmtp"
+)
+
+// Record is what a producer published.
+type Record struct {
+	Topic    string
+	Producer string // Its address: topic and producer make a partition.
+	Sequence uint64 // In the partition, from 0.
+	Content  []byte
+}
+
+// Partition is what one producer publishes on one topic.
+type Partition struct {
+	Topic    string `json:"topic"`
+	Producer string `json:"producer"`
+}
+
+// Skipped tells that the records of a partition from From on and before To are
+// gone: retention has deleted them at all stores.
+type Skipped struct {
+	Partition
+	From, To uint64
+}
+
+// ConsumerOptions say how a consumer behaves.
+type ConsumerOptions struct {
+	Config *Config // Nil: DefaultConfig.
+	// Sink, if not nil, is given the records, a few at a time and one call after
+	// the other, instead of Next and Receive. The consumer reads on when it
+	// returns.
+	Sink func([]Record)
+	// Skipped, if not nil, is told of gaps.
+	Skipped func(Skipped)
+	// Positions are the sequences wanted next, where an earlier consumer has
+	// stopped. A file (consumer/positions) comes before them.
+	Positions map[Partition]uint64
+	Log       *slog.Logger // Nil: nothing is logged.
+}
+
+// Consumer consumes topics. Its methods may be called by several goroutines.
+type Consumer struct {
+	config *Config
+	o      ConsumerOptions
+	node   *mesh.Node
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	machine *fabric.Consumer
+	done    map[fabric.Partition]uint64 // Positions of what Next and Receive returned, and Sink took.
+	saved   bool                        // They are in the file.
+
+	records chan []Record
+	pending struct { // What Next has not returned yet.
+		sync.Mutex
+		records []Record
+	}
+	wake    chan struct{}
+	closing context.Context
+	close   context.CancelFunc
+	running sync.WaitGroup
+}
+
+// inletOfRecords is a consumer's only one.
+const inletOfRecords = 0
+
+// NewConsumer joins a mesh, of which nobody need be there yet.
+func NewConsumer(o ConsumerOptions) (*Consumer, error) {
+	c := &Consumer{
+		config: orDefault(o.Config), o: o, log: orSilent(o.Log), done: map[fabric.Partition]uint64{}, saved: true,
+		records: make(chan []Record, 16), wake: make(chan struct{}, 1),
+	}
+	x := &c.config.Consumer
+	if err := c.loadPositions(); err != nil {
+		return nil, err
+	}
+	address := mesh.NewAddress()
+	resets := map[Reset]fabric.Reset{Latest: fabric.Latest, AfterLatest: fabric.AfterLatest, Earliest: fabric.Earliest}
+	c.machine = fabric.NewConsumer(fabric.ConsumerOptions{Address: address, Reset: resets[x.Reset], Siblings: x.Siblings, Positions: maps.Clone(c.done)})
+	c.closing, c.close = context.WithCancel(context.Background())
+	mo, err := c.config.node(c.log)
+	if err != nil {
+		return nil, err
+	}
+	mo.Address, mo.Publisher, mo.HighWater = address, zmtp.XPub, x.HighWatermark
+	mo.Inlets = []mesh.Inlet{{Prefixes: fabric.ConsumerPrefixes(address), HighWater: x.HighWatermark, Receive: c.receive}}
+	mo.Subscribed = c.subscribed
+	c.mu.Lock() // What is received first waits for node.
+	defer c.mu.Unlock()
+	if c.node, err = mesh.Join(mo); err != nil {
+		return nil, err
+	}
+	c.running.Go(c.run)
+	return c, nil
+}
+
+// Address is who the consumer is.
+func (c *Consumer) Address() string { return c.node.Address() }
+
+// Stats are those of its node.
+func (c *Consumer) Stats() Stats { return Stats(c.node.Stats()) }
+
+// Subscribe begins to consume a topic; the empty one stands for all.
+func (c *Consumer) Subscribe(topic string) error {
+	if fabric.CheckName(topic) != nil {
+		return fmt.Errorf("%w: %q", ErrTopic, topic)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Contains(c.machine.Subscription(), topic) {
+		return nil
+	}
+	for _, prefix := range fabric.TopicPrefixes(topic) {
+		if err := c.node.Subscribe(inletOfRecords, prefix); err != nil {
+			return errors.Join(ErrClosed, err)
+		}
+	}
+	c.machine.Subscribe(time.Now(), topic)
+	c.turnLocked()
+	return nil
+}
+
+// Unsubscribe ends that. Records that have come already are still returned.
+func (c *Consumer) Unsubscribe(topic string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(c.machine.Subscription(), topic) {
+		return nil
+	}
+	c.machine.Unsubscribe(topic)
+	var err error
+	for _, prefix := range fabric.TopicPrefixes(topic) {
+		err = errors.Join(err, c.node.Unsubscribe(inletOfRecords, prefix))
+	}
+	return err
+}
+
+// Subscription is the topics, sorted.
+func (c *Consumer) Subscription() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.machine.Subscription()
+}
+
+// Lag is how many records are known to exist and have not come yet, by
+// partition, where there are any.
+func (c *Consumer) Lag() map[Partition]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return exported(c.machine.Lag())
+}
+
+// Positions are the sequences wanted next, after what Next and Receive have
+// returned and Sink has taken.
+func (c *Consumer) Positions() map[Partition]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return exported(c.done)
+}
+
+func exported(m map[fabric.Partition]uint64) map[Partition]uint64 {
+	out := make(map[Partition]uint64, len(m))
+	for p, n := range m {
+		out[Partition{p.Subject, p.Address}] = n
+	}
+	return out
+}
+
+// Next returns the next record.
+func (c *Consumer) Next(ctx context.Context) (Record, error) {
+	c.pending.Lock()
+	defer c.pending.Unlock()
+	if len(c.pending.records) == 0 {
+		records, err := c.take(ctx)
+		if err != nil {
+			return Record{}, err
+		}
+		c.pending.records = records
+	}
+	r := c.pending.records[0]
+	c.pending.records = c.pending.records[1:]
+	c.passed(r)
+	return r, nil
+}
+
+// Receive returns the next records, at least one.
+func (c *Consumer) Receive(ctx context.Context) ([]Record, error) {
+	c.pending.Lock()
+	records := c.pending.records
+	c.pending.records = nil
+	c.pending.Unlock()
+	if len(records) == 0 {
+		var err error
+		if records, err = c.take(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c.passed(records...)
+	return records, nil
+}
+
+func (c *Consumer) take(ctx context.Context) ([]Record, error) {
+	select {
+	case records := <-c.records:
+		return records, nil
+	default:
+	}
+	select {
+	case records := <-c.records:
+		return records, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-c.closing.Done():
+		return nil, ErrClosed
+	}
+}
+
+// passed moves positions behind records that the user has.
+func (c *Consumer) passed(records ...Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range records {
+		r := &records[i]
+		if i+1 < len(records) && records[i+1].Topic == r.Topic && records[i+1].Producer == r.Producer {
+			continue
+		}
+		c.done[fabric.Partition{Subject: r.Topic, Address: r.Producer}] = r.Sequence + 1
+	}
+	c.saved = false
+}
+
+// Close leaves the mesh, after it has kept the position if there is a file for
+// it. Records that were not returned are for the next consumer.
+func (c *Consumer) Close(ctx context.Context) error {
+	c.close()
+	err := c.node.Close(ctx)
+	c.running.Wait()
+	return errors.Join(c.savePositions(), err)
+}
+
+// receive is told of records, heads and stores.
+func (c *Consumer) receive(b *zmtp.Batch, from string) {
+	c.mu.Lock()
+	now := time.Now()
+	var m fabric.Message
+	for _, frames := range b.Messages {
+		content, err := m.ParseFrames(frames)
+		if err != nil {
+			c.node.Malformed()
+			continue
+		}
+		c.machine.Handle(now, &m, content, from)
+	}
+	records := c.turnLocked()
+	c.mu.Unlock()
+	c.poke() // There may be a deadline.
+	if len(records) == 0 {
+		b.Release()
+		return
+	}
+	c.deliver(records) // They are parts of the batch, which is theirs now.
+}
+
+// deliver hands records over, and waits for the user.
+func (c *Consumer) deliver(records []Record) {
+	if c.o.Sink != nil {
+		c.o.Sink(records)
+		c.passed(records...)
+		return
+	}
+	select {
+	case c.records <- records:
+	case <-c.closing.Done():
+	}
+}
+
+func (c *Consumer) subscribed(prefix []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.machine.Subscribed(prefix)
+	c.turnLocked()
+}
+
+func (c *Consumer) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keepInterval is how often the position is written to its file.
+const keepInterval = time.Second
+
+// run looks after deadlines, and after the file.
+func (c *Consumer) run() {
+	alarm, keep := time.NewTimer(time.Hour), time.NewTicker(keepInterval)
+	defer alarm.Stop()
+	defer keep.Stop()
+	for {
+		select {
+		case <-c.closing.Done():
+			return
+		case <-keep.C:
+			if err := c.savePositions(); err != nil {
+				c.log.Error("position not kept", "err", err)
+			}
+			continue
+		case <-c.wake:
+		case <-alarm.C:
+			c.mu.Lock()
+			c.machine.Tick(time.Now())
+			c.turnLocked() // A tick delivers nothing.
+			c.mu.Unlock()
+		}
+		c.mu.Lock()
+		at := c.machine.Deadline()
+		c.mu.Unlock()
+		if at.IsZero() {
+			at = time.Now().Add(time.Hour)
+		}
+		alarm.Reset(time.Until(at))
+	}
+}
+
+// turnLocked does what the machine wants done, and returns what is to be
+// delivered.
+func (c *Consumer) turnLocked() []Record {
+	e := c.machine.Drain()
+	c.node.Publish(e.Sends)
+	for _, s := range e.Skips {
+		c.log.Warn("records are gone", "topic", s.Subject, "producer", s.Address, "from", s.From, "to", s.To)
+		if c.o.Skipped != nil {
+			c.o.Skipped(Skipped{Partition{s.Subject, s.Address}, s.From, s.To})
+		}
+	}
+	if len(e.Deliveries) == 0 {
+		return nil
+	}
+	records := make([]Record, len(e.Deliveries))
+	for i, d := range e.Deliveries {
+		records[i] = Record{d.Subject, d.Address, d.Sequence, d.Content}
+	}
+	return records
+}

@@ -1,0 +1,303 @@
+package dafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/fabric"
+	"github.com/barnabas-log/barnabas/internal/mesh"
+	"github.com/barnabas-log/barnabas/internal/zmtp"
+)
+
+// Errors of producers and consumers.
+var (
+	// ErrClosed is the answer of what was closed.
+	ErrClosed = errors.New("dafka: closed")
+	// ErrTooLarge says that a record is larger than all that may be
+	// unacknowledged.
+	ErrTooLarge = errors.New("dafka: record is too large")
+	// ErrUnacked says that a producer was closed with records that too few stores
+	// have.
+	ErrUnacked = errors.New("dafka: records are not acknowledged")
+	// ErrTopic says that a topic has more than 255 bytes, or a zero byte, or, for
+	// a producer, none.
+	ErrTopic = errors.New("dafka: illegal topic")
+)
+
+// ProducerOptions say how a producer behaves.
+type ProducerOptions struct {
+	Config *Config      // Nil: DefaultConfig.
+	Log    *slog.Logger // Nil: nothing is logged.
+}
+
+// Producer publishes on one topic. Its methods may be called by several
+// goroutines.
+type Producer struct {
+	config *Config
+	topic  string
+	node   *mesh.Node
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	machine *fabric.Producer
+	moved   chan struct{} // Closed, and made anew, when something was acknowledged.
+
+	wake    chan struct{}
+	closing context.Context
+	close   context.CancelFunc
+	running sync.WaitGroup
+}
+
+// NewProducer joins a mesh, of which nobody need be there yet. Its address is a
+// new one, and so is the partition that it publishes: its records are numbered
+// from 0.
+func NewProducer(topic string, o ProducerOptions) (*Producer, error) {
+	if topic == "" || fabric.CheckName(topic) != nil {
+		return nil, fmt.Errorf("%w: %q", ErrTopic, topic)
+	}
+	p := &Producer{topic: topic, config: orDefault(o.Config), log: orSilent(o.Log), moved: make(chan struct{}), wake: make(chan struct{}, 1)}
+	x := &p.config.Producer
+	address := mesh.NewAddress()
+	p.machine = fabric.NewProducer(time.Now(), fabric.ProducerOptions{
+		Address: address, Topic: topic, HeadInterval: x.HeadInterval, MinAcks: x.MinAcks, TerminateUnacked: x.TerminateUnacked,
+		MaxRecords: x.MaxRecords, MaxBytes: x.MaxBytes,
+	})
+	p.closing, p.close = context.WithCancel(context.Background())
+	mo, err := p.config.node(p.log)
+	if err != nil {
+		return nil, err
+	}
+	mo.Address, mo.Publisher, mo.HighWater = address, zmtp.Pub, x.HighWatermark
+	mo.Inlets = []mesh.Inlet{{Prefixes: fabric.ProducerPrefixes(address), HighWater: x.HighWatermark, Receive: p.receive}}
+	mo.Left = p.left
+	p.mu.Lock() // What is received first waits for node.
+	defer p.mu.Unlock()
+	if p.node, err = mesh.Join(mo); err != nil {
+		return nil, err
+	}
+	p.running.Go(p.run)
+	return p, nil
+}
+
+func orDefault(c *Config) *Config {
+	if c == nil {
+		return DefaultConfig()
+	}
+	return c
+}
+
+func orSilent(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}
+
+// Address is who the producer is, which is the name of its partition.
+func (p *Producer) Address() string { return p.node.Address() }
+
+// Topic is what it publishes on.
+func (p *Producer) Topic() string { return p.topic }
+
+// Stats are those of its node.
+func (p *Producer) Stats() Stats { return Stats(p.node.Stats()) }
+
+// Stats are what a node of a mesh has counted.
+type Stats mesh.Stats
+
+// Publish publishes a record, which the caller must not change afterwards, and
+// returns its sequence. It waits while as much as is allowed is unacknowledged:
+// if stores are slow, or there is none. It does not wait for an acknowledgement;
+// see Flush.
+func (p *Producer) Publish(ctx context.Context, record []byte) (sequence uint64, err error) {
+	for {
+		p.mu.Lock()
+		if p.closing.Err() != nil {
+			p.mu.Unlock()
+			return 0, ErrClosed
+		}
+		sequence, err := p.machine.Publish(time.Now(), record)
+		moved := p.moved
+		p.mu.Unlock()
+		switch {
+		case err == nil:
+			p.poke()
+			return sequence, nil
+		case errors.Is(err, fabric.ErrTerminated):
+			return 0, ErrClosed
+		case errors.Is(err, fabric.ErrTooLarge):
+			return 0, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(record))
+		case !errors.Is(err, fabric.ErrFull):
+			return 0, err
+		}
+		if err := p.await(ctx, moved); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// await waits until something was acknowledged.
+func (p *Producer) await(ctx context.Context, moved <-chan struct{}) error {
+	select {
+	case <-moved:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-p.closing.Done():
+		return ErrClosed
+	}
+}
+
+// Flush waits until enough stores have everything that was published before.
+func (p *Producer) Flush(ctx context.Context) error {
+	p.mu.Lock()
+	end := p.machine.Next()
+	p.mu.Unlock()
+	for {
+		p.mu.Lock()
+		first, moved := p.machine.First(), p.moved
+		p.mu.Unlock()
+		if first >= end {
+			return nil
+		}
+		if err := p.await(ctx, moved); err != nil {
+			return err
+		}
+	}
+}
+
+// Unacked is how many records are kept because too few stores have them, and
+// their bytes.
+func (p *Producer) Unacked() (records, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.machine.Unacked()
+}
+
+// Close waits until enough stores have everything, as C does, and leaves the
+// mesh. When ctx ends first, or with producer/terminate_unacked, what is not
+// acknowledged is lost, and the error is ErrUnacked.
+func (p *Producer) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.machine.Terminate()
+	p.mu.Unlock()
+	p.poke()
+	for {
+		p.mu.Lock()
+		done, moved := p.machine.Done(), p.moved
+		p.mu.Unlock()
+		if done || p.await(ctx, moved) != nil {
+			break
+		}
+	}
+	p.close()
+	p.running.Wait()
+	err := p.node.Close(ctx)
+	if n, _ := p.Unacked(); n > 0 && p.config.Producer.MinAcks >= 0 {
+		err = errors.Join(fmt.Errorf("%w: %d", ErrUnacked, n), err)
+	}
+	return err
+}
+
+func (p *Producer) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// receive is told of acknowledgements and fetches.
+func (p *Producer) receive(b *zmtp.Batch, from string) {
+	p.mu.Lock()
+	first := p.machine.First()
+	var m fabric.Message
+	for _, frames := range b.Messages {
+		if _, err := m.ParseFrames(frames); err != nil {
+			p.node.Malformed()
+			continue
+		}
+		p.machine.Handle(&m, from)
+	}
+	p.tellLocked(first)
+	p.mu.Unlock()
+	b.Release()
+	p.poke()
+}
+
+// tellLocked wakes those who wait if the first record that is kept is another.
+func (p *Producer) tellLocked(first uint64) {
+	if p.machine.First() != first || p.machine.Done() {
+		close(p.moved)
+		p.moved = make(chan struct{})
+	}
+}
+
+func (p *Producer) left(peer fabric.Peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.machine.Gone(peer.Address)
+}
+
+const (
+	// served is how many records of answers are published in one go.
+	served = 256
+	// breath is how long answers pause when somebody's queue was full.
+	breath = 5 * time.Millisecond
+)
+
+// run publishes what the machine wants published. Publishing callers only put
+// records into the machine, so that many leave together.
+func (p *Producer) run() {
+	alarm := time.NewTimer(0)
+	defer alarm.Stop()
+	for {
+		select {
+		case <-p.closing.Done():
+			p.turn()
+			return
+		case <-p.wake:
+		case <-alarm.C:
+		}
+		next := p.turn()
+		alarm.Reset(next)
+	}
+}
+
+// turn does what is to be done, and returns after what time there is more.
+func (p *Producer) turn() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	first := p.machine.First()
+	p.machine.Tick(now)
+	more := p.machine.Serve(served)
+	dropped := p.publishLocked()
+	p.tellLocked(first)
+	switch {
+	case more && dropped > 0:
+		return breath
+	case more:
+		return 0
+	}
+	if at := p.machine.Deadline(); !at.IsZero() {
+		return max(0, at.Sub(now))
+	}
+	return time.Hour
+}
+
+// publishLocked lets out what the machine has gathered. With back-pressure it
+// holds the lock, and so Publish, until all peers have room.
+func (p *Producer) publishLocked() (dropped int) {
+	sends := p.machine.Drain()
+	if !p.config.Producer.BackPressure {
+		return p.node.Publish(sends)
+	}
+	if done, err := p.node.PublishWait(p.closing, sends); err != nil {
+		return p.node.Publish(sends[done:])
+	}
+	return 0
+}

@@ -1,0 +1,17 @@
+// Package mesh makes a program a node of a Dafka mesh: it has the sockets, tells
+// towers where it is, connects to the nodes that towers tell of, and gives up
+// those that fell silent. It knows no records, topics or roles: what a node says
+// and hears is its owner's.
+//
+//	owner ──Publish──▶ publisher ─ ─ ─▶ whoever subscribes
+//	owner ◀──Receive── inlets ◀─ ─ ─ ─ publishers of all peers
+//	                     ▲ connect, disconnect
+//	            Peers ───┘◀──beacons──▶ towers
+//
+// A node starts without a tower, and finds the others when there is one.
+//
+// Goroutines: one for beacons and peers, one for each inlet, and one that hears
+// what was subscribed to if the publisher is an XPUB. Each calls its function of
+// the owner's and nothing else waits for it: an owner who is slow in one is read
+// from more slowly, and TCP passes the pressure on.
+package mesh

@@ -1,0 +1,116 @@
+package mesh
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/fabric"
+)
+
+// addressAt is who is at an endpoint, or "".
+func (n *Node) addressAt(endpoint string) string {
+	n.peers.RLock()
+	defer n.peers.RUnlock()
+	return n.peers.at[endpoint]
+}
+
+// Peers are the nodes that this one is connected to, by endpoint.
+func (n *Node) Peers() []fabric.Peer {
+	n.peers.RLock()
+	defer n.peers.RUnlock()
+	all := make([]fabric.Peer, 0, len(n.peers.at))
+	for _, endpoint := range slices.SortedFunc(maps.Keys(n.peers.at), strings.Compare) {
+		all = append(all, fabric.Peer{Address: n.peers.at[endpoint], Endpoint: endpoint})
+	}
+	return all
+}
+
+// hearTowers hands on what towers say.
+func (n *Node) hearTowers(ctx context.Context, to chan<- fabric.Peer) {
+	for {
+		b, err := n.towers.from.Receive(ctx)
+		if err != nil {
+			return
+		}
+		for _, m := range b.Messages {
+			peer, err := fabric.ParsePeer(m)
+			if err != nil {
+				if !fabric.IsWelcome(m) {
+					n.Malformed()
+				}
+				continue
+			}
+			select {
+			case to <- peer:
+			case <-ctx.Done():
+				return
+			}
+		}
+		b.Release()
+	}
+}
+
+// meet is the shell of the peers' machine.
+func (n *Node) meet(ctx context.Context, heard <-chan fabric.Peer) {
+	alarm := time.NewTimer(0)
+	defer alarm.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-heard:
+			n.turn(func() { n.peers.Handle(time.Now(), p) })
+		case <-alarm.C:
+			n.turn(func() { n.peers.Tick(time.Now()) })
+			alarm.Reset(time.Until(n.peers.Deadline()))
+		}
+	}
+}
+
+// turn changes the machine, and does what it wants done. Only meet changes it.
+func (n *Node) turn(change func()) {
+	n.peers.Lock()
+	change()
+	e := n.peers.Drain()
+	for _, p := range e.Disconnect {
+		delete(n.peers.at, p.Endpoint)
+	}
+	var left []fabric.Peer
+	for _, p := range slices.Concat(e.Renamed, e.Connect) {
+		if old, ok := n.peers.at[p.Endpoint]; ok {
+			left = append(left, fabric.Peer{Address: old, Endpoint: p.Endpoint})
+		}
+		n.peers.at[p.Endpoint] = p.Address
+	}
+	n.peers.Unlock()
+	for _, p := range e.Disconnect {
+		for _, s := range n.inlets {
+			_ = s.Disconnect(p.Endpoint) // It was connected, or is no endpoint.
+		}
+		n.o.Log.Info("peer is gone", "address", p.Address, "endpoint", p.Endpoint)
+	}
+	for _, p := range e.Connect {
+		n.dial(p)
+	}
+	if e.Beacon {
+		n.towers.to.Send(n.beacon...)
+	}
+	if n.o.Left == nil {
+		return
+	}
+	for _, p := range append(left, e.Disconnect...) {
+		n.o.Left(p)
+	}
+}
+
+func (n *Node) dial(p fabric.Peer) {
+	n.o.Log.Info("peer", "address", p.Address, "endpoint", p.Endpoint)
+	for _, s := range n.inlets {
+		if err := s.Connect(p.Endpoint); err != nil {
+			n.o.Log.Debug("peer cannot be reached", "address", p.Address, "err", err)
+		}
+	}
+}

@@ -1,0 +1,3 @@
+// Package dafka tests meshes without brokers: nodes in one process, and processes
+// that are killed, with towers, stores, producers and consumers.
+package dafka
