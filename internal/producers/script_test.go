@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,9 +67,30 @@ func run(t *testing.T, text string) string {
 
 // player is a partition without a log.
 type player struct {
-	t   *testing.T
-	s   *State
-	end model.Offset
+	t      *testing.T
+	s      *State
+	end    model.Offset
+	guards []Guard // In the order of their first appearance, by which scripts call them.
+}
+
+// call is what scripts call a guard.
+func (p *player) call(g Guard) int {
+	if g == NoGuard {
+		return 0
+	}
+	if !slices.Contains(p.guards, g) {
+		p.guards = append(p.guards, g)
+	}
+	return slices.Index(p.guards, g) + 1
+}
+
+// guard is the one that a command shows; one that was never given is nobody's.
+func (p *player) guard(a args) Guard {
+	n := int(a.num("guard", 0))
+	if n > 0 && n <= len(p.guards) {
+		return p.guards[n-1]
+	}
+	return Guard(n)
 }
 
 // args are the key=value words of a command; a word alone is "true".
@@ -99,7 +121,7 @@ func (p *player) play(line string) string {
 	id, epoch := model.ProducerID(a.num("pid", 1)), int16(a.num("epoch", 0))
 	switch words[0] {
 	case "write":
-		o := CheckOptions{Guard: Guard(a.num("guard", 0)), Unverified: a["guard"] == "" && a["strict"] == ""}
+		o := CheckOptions{Guard: p.guard(a), Unverified: a["guard"] == "" && a["strict"] == ""}
 		if a["coordinator"] != "" {
 			o.Origin = Coordinator
 		}
@@ -109,9 +131,9 @@ func (p *player) play(line string) string {
 		if err != nil {
 			return err.Error()
 		}
-		return fmt.Sprint("guard ", g)
+		return fmt.Sprint("guard ", p.call(g))
 	case "confirm":
-		p.s.Confirm(id, epoch, Guard(a.num("guard", 0)))
+		p.s.Confirm(id, epoch, p.guard(a))
 		return "ok"
 	case "oldest":
 		o, ok := p.s.OldestOpen()

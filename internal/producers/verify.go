@@ -74,7 +74,9 @@ func (s *State) ask(now time.Time, p record.Producer, startAtZero bool) *verific
 	for len(s.verifying) >= maxVerifying {
 		s.giveUpOldest()
 	}
-	s.guards++
+	// Whoever was asked before this state was made, as that of a log that has
+	// moved since, has another guard.
+	s.guards = max(s.guards+1, Guard(max(0, now.UnixNano())))
 	v := &verification{guard: s.guards, since: now.UnixMilli(), lowest: p.Sequence, epoch: p.Epoch, confirmed: noEpoch, startAtZero: startAtZero}
 	if s.verifying == nil {
 		s.verifying = map[model.ProducerID]*verification{}

@@ -298,3 +298,26 @@ func BenchmarkCheckApply(b *testing.B) {
 }
 
 func millis(ms int64) time.Time { return time.UnixMilli(ms) }
+
+// A guard that was taken from the state of before, as of a log that has moved to
+// another directory since, is none here, whatever was asked here: the answer that
+// it waits for may be as old as it is.
+func TestGuardsOfAnotherState(t *testing.T) {
+	p := record.Producer{ID: 1, Sequence: 0}
+	before, now := New(Options{}), New(Options{})
+	old, err := before.Verify(time.UnixMilli(1000), p, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := now.Verify(time.UnixMilli(1001), p, false)
+	if err != nil || fresh == old {
+		t.Fatalf("guards %d and %d, %v", old, fresh, err)
+	}
+	b := data(0, p, 1, true, 5)
+	if _, err := now.Check(b, CheckOptions{Guard: old}); !errors.Is(err, ErrInvalidTxnState) {
+		t.Errorf("the guard of before: %v", err)
+	}
+	if _, err := now.Check(b, CheckOptions{Guard: fresh}); err != nil {
+		t.Error(err)
+	}
+}

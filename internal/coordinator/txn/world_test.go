@@ -141,7 +141,7 @@ func (w *world) disaster(n int) bool { return !w.quiet && w.rng.IntN(n) == 0 }
 
 func (w *world) step() {
 	w.steps++
-	w.now = w.now.Add(time.Duration(w.rng.IntN(50)) * time.Millisecond)
+	w.now = w.now.Add(time.Duration(1+w.rng.IntN(50)) * time.Millisecond)
 	switch n := w.rng.IntN(100); {
 	case n < 40:
 		w.act(w.rng.IntN(len(w.clients)))
