@@ -167,10 +167,8 @@ func TestStoresArePreferred(t *testing.T) {
 // A store that missed what is gone everywhere begins behind it.
 func TestAdopt(t *testing.T) {
 	w := newWriterTest(t, WriterOptions{AskHeads: time.Hour}, nil, nil)
-	w.comes(0, record(Record, "t", "P", "t", 0), "P")
-	w.does(`append to 0 t/P 0 [0]`)
 	w.comes(0, record(Head, "t", "P", "t", 20), "P")
-	w.does(`F P from W t 1 +99999`)
+	w.does(`F P from W t 0 +100000`)
 	m := record(DirectHead, "W", "P", "t", 20)
 	m.First = 10
 	w.comes(0, m, "P") // The producer has no earlier ones; stores may.
@@ -179,9 +177,22 @@ func TestAdopt(t *testing.T) {
 	}
 	w.Drain()
 	w.Tick(after(30 * time.Second))
-	w.does(`F P from W t 10 +99990`, `skip t/P 1 to 10`)
+	w.does(`F P from W t 10 +99990`, `skip t/P 0 to 10`)
 	w.comes(31*time.Second, record(DirectRecord, "W", "P", "t", 10), "P")
-	w.does(`append to 0 t/P 10 [10]`)
+	// The same again, with a run that is not drained yet.
+	m.First, m.Sequence = 15, 30
+	w.comes(31*time.Second, m, "R2")
+	for w.Deadline().Before(after(61 * time.Second)) {
+		w.Tick(w.Deadline())
+	}
+	w.Tick(after(61 * time.Second))
+	w.comes(62*time.Second, record(DirectRecord, "W", "P", "t", 15), "R2")
+	out := w.Writer.Drain()
+	var got []string
+	for i := range out.Runs {
+		got = append(got, fmt.Sprint(out.Runs[i].First, " to ", out.Runs[i].End()))
+	}
+	expect(t, got, "10 to 11", "15 to 16")
 	w.Stored(0, 11)
 	w.does(`K P t 10`)
 }

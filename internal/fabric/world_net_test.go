@@ -33,6 +33,7 @@ type world struct {
 	producers []*producer
 	consumers []*consumer
 	truth     map[Partition][]string // What was published.
+	trimmed   map[Partition]uint64   // How far some store has deleted it, ever.
 	topics    []string
 	minAcks   int
 	retention bool
@@ -235,8 +236,10 @@ func (w *world) step() {
 		w.someLane()
 	case 6:
 		w.pass(time.Duration(w.rng.IntN(300)) * time.Millisecond)
-	case 7, 8:
+	case 7:
 		w.someProducer()
+	case 8:
+		w.stores[w.rng.IntN(len(w.stores))].flush()
 	default:
 		w.someDisaster()
 	}
@@ -244,19 +247,19 @@ func (w *world) step() {
 
 // someLane moves a few messages of a lane, or connects it.
 func (w *world) someLane() {
-	if len(w.lanes) == 0 {
-		return
-	}
-	l := w.lanes[w.rng.IntN(len(w.lanes))]
-	if l.from == nil {
-		w.connect(l)
-		return
-	}
-	for range 1 + w.rng.IntN(20) {
-		if len(l.letters) == 0 || l.to.stalled {
+	first := w.rng.IntN(len(w.lanes) + 1)
+	for i := range w.lanes {
+		l := w.lanes[(first+i)%len(w.lanes)]
+		if l.from == nil && w.at(l.endpoint) != nil {
+			w.connect(l)
 			return
 		}
-		w.deliver(l)
+		if len(l.letters) > 0 && !l.to.stalled {
+			for range min(1+w.rng.IntN(20), len(l.letters)) {
+				w.deliver(l)
+			}
+			return
+		}
 	}
 }
 

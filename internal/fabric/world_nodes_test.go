@@ -23,7 +23,7 @@ func (p *producer) partition() Partition { return Partition{p.topic, p.address} 
 
 func (p *producer) start() {
 	w := p.w
-	o := ProducerOptions{Topic: p.topic, MinAcks: w.minAcks, MaxRecords: 30}
+	o := ProducerOptions{Topic: p.topic, MinAcks: w.minAcks, MaxRecords: 60}
 	if p.durable && p.address != "" {
 		o.Resume = &ProducerState{First: p.first}
 		for _, content := range w.truth[p.partition()][p.first:] {
@@ -229,8 +229,12 @@ func (s *store) flush() bool {
 		return false
 	}
 	s.drain()
-	runs := s.pending
-	s.pending = nil
+	synced := len(s.pending)
+	if synced > 0 && !s.w.quiet {
+		synced = s.w.rng.IntN(synced + 1)
+	}
+	runs := s.pending[:synced]
+	s.pending = s.pending[synced:]
 	for i := range runs {
 		r := &runs[i]
 		d := s.disk[r.Partition]
@@ -292,6 +296,7 @@ func (s *store) trim() {
 		delete(d.has, n)
 	}
 	d.start, d.trimmed = to, to
+	s.w.trimmed[s.order[number]] = max(s.w.trimmed[s.order[number]], to)
 	s.w.trims++
 	s.tellReader(number)
 }
@@ -403,11 +408,7 @@ func (c *consumer) deliver(d *Delivery) {
 func (c *consumer) skip(s Skip) {
 	w := c.w
 	w.skips++
-	gone := false
-	for _, st := range w.stores {
-		d := st.disk[s.Partition]
-		gone = gone || d != nil && d.trimmed >= s.To
-	}
+	gone := w.trimmed[s.Partition] >= s.To
 	if next, known := c.next[s.Partition]; !gone || s.To <= s.From || s.From != next && (known || c.reset == Earliest) {
 		w.fatalf("skipped %+v at %d", s, next)
 	}
