@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
+	"io"
+	"net"
 	"slices"
 	"strconv"
 	"testing"
@@ -17,12 +20,13 @@ import (
 
 // transaction is a command of scripts, for what no command of ours does: it
 // writes values to one partition, all in a transaction of its own, and ends
-// that, or leaves it open:
+// that, leaves it open, or lets it hang: writes, in a version of old, what no
+// coordinator knows of, to a broker that does not verify that.
 //
-//	transaction ID commit|abort|open TOPIC PARTITION VALUE…
+//	transaction ID commit|abort|open|hang TOPIC PARTITION VALUE…
 func transaction(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 5 {
-		ts.Fatalf("usage: transaction ID commit|abort|open TOPIC PARTITION VALUE...")
+		ts.Fatalf("usage: transaction ID commit|abort|open|hang TOPIC PARTITION VALUE...")
 	}
 	partition, err := strconv.ParseInt(args[3], 10, 32)
 	ts.Check(err)
@@ -33,7 +37,13 @@ func transaction(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	t := txnWriter{ctx: ctx, m: m, id: args[0]}
 	ts.Check(retry(ctx, t.init))
-	ts.Check(retry(ctx, func() error { return t.produce(args[2], int32(partition), args[4:]) }))
+	switch args[1] {
+	case "hang":
+		ts.Check(t.hang(f.brokers[0], args[2], int32(partition), args[4:]))
+		return
+	case "commit", "abort", "open":
+		ts.Check(retry(ctx, func() error { return t.produce(args[2], int32(partition), args[4:]) }))
+	}
 	if args[1] != "open" {
 		ts.Check(retry(ctx, func() error { return t.end(args[1] == "commit") }))
 	}
@@ -62,17 +72,65 @@ func (t *txnWriter) init() (err error) {
 	return refusal(resp.ErrorCode, nil)
 }
 
-func (t *txnWriter) produce(topic string, partition int32, values []string) error {
+// request is to write values to a partition.
+func (t *txnWriter) request(topic cluster.Topic, partition int32, values []string) (*wire.ProduceRequest, error) {
 	b := record.NewBuilder(record.BuilderOptions{LeaderEpoch: model.NoEpoch, Producer: &t.producer, Transactional: true})
 	for _, v := range values {
 		if err := b.Add(record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte(v)}); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	_, batch, err := b.Build(nil)
 	if err != nil {
+		return nil, err
+	}
+	req := wire.NewProduceRequest()
+	req.TransactionalID, req.Acks, req.TimeoutMs = &t.id, -1, 30_000
+	x := wire.Extend(&req.TopicData)
+	x.Name, x.TopicID = topic.Name, wire.UUID(topic.ID)
+	p := wire.Extend(&x.PartitionData)
+	p.Index, p.Records = partition, batch
+	return req, nil
+}
+
+// hang writes as a client that has added no partition to its transaction.
+func (t *txnWriter) hang(broker, topic string, partition int32, values []string) error {
+	const version = 9
+	req, err := t.request(cluster.Topic{Name: topic}, partition, values)
+	if err != nil {
 		return err
 	}
+	frame, err := wire.AppendRequest(nil, wire.RequestHeader{Version: version, CorrelationID: 1}, req)
+	if err != nil {
+		return err
+	}
+	c, err := net.Dial("tcp", broker)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	answer := make([]byte, wire.FrameSizeBytes)
+	if _, err = c.Write(frame); err == nil {
+		_, err = io.ReadFull(c, answer)
+	}
+	if err != nil {
+		return err
+	}
+	answer = make([]byte, binary.BigEndian.Uint32(answer))
+	if _, err := io.ReadFull(c, answer); err != nil {
+		return err
+	}
+	r, resp := wire.NewReader(answer), wire.NewProduceResponse()
+	if _, err := wire.ReadResponseHeader(r, wire.ProduceKey, version); err != nil {
+		return err
+	}
+	if err := wire.ReadExactly(r, resp, version); err != nil {
+		return err
+	}
+	return refusal(resp.Responses[0].PartitionResponses[0].ErrorCode, nil)
+}
+
+func (t *txnWriter) produce(topic string, partition int32, values []string) error {
 	known, err := t.m.Topic(t.ctx, topic)
 	if err != nil {
 		return err
@@ -81,12 +139,10 @@ func (t *txnWriter) produce(topic string, partition int32, values []string) erro
 	if err != nil {
 		return err
 	}
-	req := wire.NewProduceRequest()
-	req.TransactionalID, req.Acks, req.TimeoutMs = &t.id, -1, 30_000
-	x := wire.Extend(&req.TopicData)
-	x.Name, x.TopicID = topic, wire.UUID(known.ID)
-	p := wire.Extend(&x.PartitionData)
-	p.Index, p.Records = partition, batch
+	req, err := t.request(known, partition, values)
+	if err != nil {
+		return err
+	}
 	resp, err := ask[*wire.ProduceResponse](t.ctx, leader, req)
 	if err != nil {
 		return err
