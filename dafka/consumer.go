@@ -181,32 +181,30 @@ func exported(m map[fabric.Partition]uint64) map[Partition]uint64 {
 
 // Next returns the next record.
 func (c *Consumer) Next(ctx context.Context) (Record, error) {
-	c.pending.Lock()
-	defer c.pending.Unlock()
-	if len(c.pending.records) == 0 {
-		records, err := c.take(ctx)
-		if err != nil {
-			return Record{}, err
-		}
-		c.pending.records = records
+	records, err := c.ReceiveMost(ctx, 1)
+	if err != nil {
+		return Record{}, err
 	}
-	r := c.pending.records[0]
-	c.pending.records = c.pending.records[1:]
-	c.passed(r)
-	return r, nil
+	return records[0], nil
 }
 
 // Receive returns the next records, at least one.
-func (c *Consumer) Receive(ctx context.Context) ([]Record, error) {
+func (c *Consumer) Receive(ctx context.Context) ([]Record, error) { return c.ReceiveMost(ctx, 0) }
+
+// ReceiveMost returns at least one record and at most that many; 0 is no limit.
+func (c *Consumer) ReceiveMost(ctx context.Context, most int) ([]Record, error) {
 	c.pending.Lock()
+	defer c.pending.Unlock()
 	records := c.pending.records
-	c.pending.records = nil
-	c.pending.Unlock()
 	if len(records) == 0 {
 		var err error
 		if records, err = c.take(ctx); err != nil {
 			return nil, err
 		}
+	}
+	c.pending.records = nil
+	if most > 0 && len(records) > most {
+		records, c.pending.records = records[:most:most], records[most:]
 	}
 	c.passed(records...)
 	return records, nil

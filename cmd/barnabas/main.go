@@ -77,6 +77,7 @@ func commands() []*cobra.Command {
 		newNodeCmd(),
 		newDoctorCmd(),
 		newLogCmd(),
+		newDafkaCmd(),
 		newBenchCmd(),
 		newVersionCmd(),
 	}

@@ -43,10 +43,11 @@ type Options struct {
 	Linger   time.Duration
 	Security *Security
 
-	// Subscribed, of an XPub, is told of each subscription. Left is told of peers
-	// that are gone. Each may be nil.
-	Subscribed func(prefix []byte)
-	Left       func(fabric.Peer)
+	// Subscribed, of an XPub, is told of each subscription, SubscribedBy of the
+	// connection, too. Left is told of peers that are gone. Each may be nil.
+	Subscribed   func(prefix []byte)
+	SubscribedBy func(prefix []byte, by *zmtp.Peer)
+	Left         func(fabric.Peer)
 
 	Log *slog.Logger
 }
@@ -175,6 +176,9 @@ func (n *Node) hearSubscriptions(ctx context.Context) {
 		for _, s := range b.Subscriptions {
 			if s.Subscribe && n.o.Subscribed != nil {
 				n.o.Subscribed(s.Prefix)
+			}
+			if s.Subscribe && n.o.SubscribedBy != nil {
+				n.o.SubscribedBy(s.Prefix, b.From)
 			}
 		}
 		b.Release()
