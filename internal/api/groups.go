@@ -3,6 +3,7 @@ package api
 import (
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/barnabas-log/barnabas/internal/coordinator/group"
 	"github.com/barnabas-log/barnabas/wire"
@@ -33,10 +34,11 @@ func (s *session) askGroup(c *call, id string, body wire.Request, refused func(w
 }
 
 func (s *session) joinGroup(c *call, q *wire.JoinGroupRequest) {
+	member, version := strings.Clone(q.MemberID), c.Version // It may wait for long, and holds no frame.
 	s.askGroup(c, q.GroupID, q, func(e wire.ErrorCode) wire.Response {
 		r := wire.NewJoinGroupResponse()
-		r.ErrorCode, r.MemberID = int16(e), q.MemberID
-		if c.Version < 7 {
+		r.ErrorCode, r.MemberID = int16(e), member
+		if version < 7 {
 			r.ProtocolName = new("")
 		}
 		return r
@@ -106,10 +108,11 @@ func (s *session) offsetFetch(c *call, q *wire.OffsetFetchRequest) {
 		s.offsetFetches(c, q)
 		return
 	}
+	version := c.Version // The call is another's by the time the shard answers.
 	s.askGroup(c, q.GroupID, q, func(e wire.ErrorCode) wire.Response {
 		r := wire.NewOffsetFetchResponse()
 		r.ErrorCode = int16(e)
-		if c.Version >= 2 {
+		if version >= 2 {
 			return r
 		}
 		for i := range q.Topics { // There is no other place for the error.

@@ -1,9 +1,12 @@
 package broker
 
 import (
+	"encoding/binary"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/barnabas-log/barnabas/record"
@@ -181,5 +184,46 @@ func TestListTransactionsByPattern(t *testing.T) {
 		f("[", wire.InvalidRegularExpression, 0)
 		f("(?:"+strings.Repeat("x?", 2000)+"){900}", wire.InvalidRegularExpression, 0)
 		f(strings.Repeat("x", 1<<15-1), wire.InvalidRegularExpression, 0)
+	})
+}
+
+// A request that waits for others holds no more than what it says: the rest of
+// its frame, as fields that nobody knows, is let go.
+func TestWaitingJoinsHoldNoFrames(t *testing.T) {
+	const joins, junk = 20, 4 << 20
+	inWorld(t, nil, func(w *world) {
+		w.find(ofGroup, "g")
+		heap := func() uint64 {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc
+		}
+		before := heap()
+		for range joins {
+			c, q := w.dial(), wire.NewJoinGroupRequest()
+			q.GroupID, q.ProtocolType, q.SessionTimeoutMs, q.RebalanceTimeoutMs = "g", "consumer", 10_000, 60_000
+			q.Protocols = []wire.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte("m")}}
+			q.MemberID = ask[*wire.JoinGroupResponse](c, q).MemberID
+			frame, err := wire.AppendRequest(nil, wire.RequestHeader{Version: 9, CorrelationID: 9}, q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			frame = append(frame[:len(frame)-1], 1, 100) // One field, with tag 100.
+			frame = append(binary.AppendUvarint(frame, junk), make([]byte, junk)...)
+			binary.BigEndian.PutUint32(frame, uint32(len(frame)-wire.FrameSizeBytes))
+			if _, err := c.conn.Write(frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if grown := int64(heap() - before); grown > joins*junk/4 {
+			t.Errorf("%d joins that wait hold %d MiB", joins, grown>>20)
+		}
+		q := wire.NewDescribeGroupsRequest()
+		q.Groups = []string{"g"}
+		if g := ask[*wire.DescribeGroupsResponse](w.main(), q).Groups[0]; g.GroupState != "PreparingRebalance" || len(g.Members) != joins {
+			t.Errorf("%s with %d members", g.GroupState, len(g.Members))
+		}
 	})
 }
