@@ -316,11 +316,11 @@ func (c *curveSession) open(dst, body []byte) (flags byte, plain []byte, err err
 	if n <= c.got {
 		return 0, nil, fmt.Errorf("%w: MESSAGE %d after %d", ErrMalformed, n, c.got)
 	}
-	c.got = n
 	plain, ok := box.OpenAfterPrecomputation(dst, rest[shortNonce:], counted(c.theirs, n), &c.shared)
 	if !ok {
 		return 0, nil, errBox(curveMessage)
 	}
+	c.got = n
 	inner := plain[0]
 	flags = inner & curveMore
 	if inner&curveCommand != 0 {

@@ -199,5 +199,5 @@ func peerError(rest []byte) error {
 	if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
 		return fmt.Errorf("%w: the peer ended it without a reason", errNotAllowed)
 	}
-	return fmt.Errorf("%w: the peer says %q", errNotAllowed, rest[1:1+rest[0]])
+	return fmt.Errorf("%w: the peer says %q", errNotAllowed, rest[1:1+int(rest[0])])
 }

@@ -118,10 +118,9 @@ func (s *Socket) leave(p *Peer) (ready bool) {
 	if p.deadline != nil {
 		p.deadline.Stop()
 	}
-	gone := s.forgetLocked(p)
 	ready = p.ready
 	s.mu.Unlock()
-	s.tellCancelled(p, gone)
+	s.forget(p)
 	return ready
 }
 
@@ -248,8 +247,7 @@ func (p *Peer) pong(rest []byte) error {
 		p.in.idle = ttl
 	}
 	context := rest[2:min(len(rest), 2+maxPingContext)]
-	// Who does not read our answers may go without them.
-	p.queue.command(appendCommand(nil, commandPong, context))
+	p.queue.lifeSign(appendCommand(nil, commandPong, context))
 	return nil
 }
 
@@ -269,7 +267,7 @@ func (p *Peer) startPings() (stop func()) {
 			case <-done:
 				return
 			case <-ticks.C:
-				p.queue.command(ping)
+				p.queue.lifeSign(ping)
 			}
 		}
 	}()

@@ -12,9 +12,15 @@ const (
 	// publisher reads.
 	maxRequest = 64 << 10
 	// One connection may subscribe to prefixes of so many bytes, each of which
-	// costs its entries, too: some hundred thousand of usual length.
-	maxSubscriptions    = 32 << 20
-	subscriptionEntries = 128
+	// costs its entries, too: some fifty thousand of usual length. All together
+	// may have more.
+	maxSubscriptions    = 16 << 20
+	maxAllSubscriptions = 512 << 20
+	subscriptionEntries = 256
+
+	// forgotten is how many of a connection's prefixes are cancelled under the
+	// lock at a time when it ends, so that senders need not wait for all.
+	forgotten = 512
 )
 
 // Send queues a message for every peer that subscribes to a prefix of its first
@@ -203,47 +209,63 @@ func (s *Socket) countLocked(p *Peer, prefix string, on bool) (count int, err er
 		return -1, nil
 	case !on && count == 1:
 		s.removeLocked(p, prefix)
-		delete(p.wants, prefix)
-		p.wantsSize -= len(prefix) + subscriptionEntries
 		return 0, nil
 	case !on:
 		count--
 	case count == 0:
-		if p.wantsSize += len(prefix) + subscriptionEntries; p.wantsSize > maxSubscriptions {
-			return 0, fmt.Errorf("%w: more than %d bytes of subscriptions", ErrMalformed, maxSubscriptions)
-		}
-		peers := s.subscriptions.at(prefix)
-		*peers = append(*peers, p)
-		count = 1
+		count, err = 1, s.addLocked(p, prefix)
 	default:
 		count++
 	}
-	p.wants[prefix] = count
-	return count, nil
+	if err == nil {
+		p.wants[prefix] = count
+	}
+	return count, err
+}
+
+func (s *Socket) addLocked(p *Peer, prefix string) error {
+	size := len(prefix) + subscriptionEntries
+	if p.wantsSize+size > maxSubscriptions || s.wantsSize+size > maxAllSubscriptions {
+		return fmt.Errorf("%w: more than %d bytes of subscriptions, or %d of all peers", ErrMalformed, maxSubscriptions, maxAllSubscriptions)
+	}
+	p.wantsSize += size
+	s.wantsSize += size
+	peers := s.subscriptions.at(prefix)
+	*peers = append(*peers, p)
+	return nil
 }
 
 func (s *Socket) removeLocked(p *Peer, prefix string) {
 	peers := s.subscriptions.get(prefix)
-	if peers == nil {
-		return
-	}
-	if i := slices.Index(*peers, p); i >= 0 {
-		*peers = slices.Delete(*peers, i, i+1)
-	}
+	i := slices.Index(*peers, p)
+	*peers = slices.Delete(*peers, i, i+1)
 	if len(*peers) == 0 {
 		s.subscriptions.remove(prefix)
 	}
+	delete(p.wants, prefix)
+	p.wantsSize -= len(prefix) + subscriptionEntries
+	s.wantsSize -= len(prefix) + subscriptionEntries
 }
 
-// forgetLocked cancels all that p subscribed to, and returns the prefixes.
-func (s *Socket) forgetLocked(p *Peer) (prefixes []string) {
-	for prefix := range p.wants {
-		s.removeLocked(p, prefix)
-		prefixes = append(prefixes, prefix)
+// forget cancels all that a connection, which has ended, subscribed to. The owner
+// of an XPUB is told.
+func (s *Socket) forget(p *Peer) {
+	s.mu.Lock()
+	prefixes := slices.Sorted(maps.Keys(p.wants))
+	s.mu.Unlock()
+	for some := range slices.Chunk(prefixes, forgotten) {
+		s.mu.Lock()
+		for _, prefix := range some {
+			s.removeLocked(p, prefix)
+		}
+		s.mu.Unlock()
+		for _, prefix := range some {
+			if s.options.Kind == XPub {
+				p.tell(Subscription{Prefix: []byte(prefix)})
+			}
+		}
 	}
-	clear(p.wants)
-	slices.Sort(prefixes)
-	return prefixes
+	p.deliver()
 }
 
 // tell adds an event to the batch.
@@ -257,15 +279,4 @@ func (p *Peer) tell(e Subscription) {
 	if p.batch.full() {
 		p.deliver()
 	}
-}
-
-// tellCancelled tells the owner of an XPUB what ended with a connection.
-func (s *Socket) tellCancelled(p *Peer, prefixes []string) {
-	if s.options.Kind != XPub {
-		return
-	}
-	for _, prefix := range prefixes {
-		p.tell(Subscription{Prefix: []byte(prefix)})
-	}
-	p.deliver()
 }

@@ -14,7 +14,7 @@ const (
 	// One write takes up to that many bytes. What is being written still counts
 	// as queued, so less would keep senders from room that is nearly there.
 	maxWrite = 256 << 10
-	// Commands are queued whatever the high-water mark, up to so many bytes.
+	// Subscriptions are queued whatever the high-water mark, up to so many bytes.
 	maxControl = 16 << 20
 )
 
@@ -93,6 +93,17 @@ func (q *queue) control(flags byte, body []byte) bool {
 	q.appendLocked(flags, body)
 	q.filled.Signal()
 	return true
+}
+
+// lifeSign queues a PING or PONG, unless so much waits that the peer gets another
+// sign of life as soon as it reads; who does not read costs nothing more.
+func (q *queue) lifeSign(body []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.ending && q.bytes < chunkBytes {
+		q.appendLocked(flagCommand, body)
+		q.filled.Signal()
+	}
 }
 
 // encrypt seals all that is queued from now on.

@@ -1,7 +1,6 @@
 package zmtp
 
 import (
-	"io"
 	"net"
 	"slices"
 	"time"
@@ -93,7 +92,7 @@ func (r *reader) large(size int) ([]byte, error) {
 	return body[:size:size], nil
 }
 
-// read reads something, or fails.
+// read reads once. It returns an error only if nothing was read.
 func (r *reader) read(p []byte) (int, error) {
 	if r.before != nil {
 		r.before()
@@ -106,9 +105,6 @@ func (r *reader) read(p []byte) (int, error) {
 	n, err := r.conn.Read(p)
 	if n > 0 {
 		return n, nil // An error will come again.
-	}
-	if err == nil {
-		err = io.ErrNoProgress
 	}
 	return 0, err
 }

@@ -102,6 +102,7 @@ const (
 	defaultReconnectMin   = 100 * time.Millisecond
 	defaultReconnectMax   = 5 * time.Second
 	defaultLinger         = time.Second
+	dialTimeout           = 10 * time.Second
 )
 
 func (o *Options) setDefaults() {
@@ -117,7 +118,8 @@ func (o *Options) setDefaults() {
 	or(&o.Linger, defaultLinger)
 	or(&o.Heartbeat.Timeout, o.Heartbeat.Interval)
 	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
+		// An address that does not answer is tried anew before the kernel would.
+		o.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	if o.Listen == nil {
 		o.Listen = net.Listen
@@ -149,6 +151,7 @@ type Socket struct {
 	peers         map[*Peer]struct{} // All connections, those that still shake hands included.
 	accepted      int                // How many of them were accepted.
 	subscriptions trie[[]*Peer]      // Publishers: who wants what.
+	wantsSize     int                // Bytes of subscriptions, of all peers.
 	send          uint64             // Number of the message that is being sent; see Peer.sent.
 	matched       []*Peer            // Who wants it.
 	touched       []*Peer            // Whose queues are locked while it is sent.
