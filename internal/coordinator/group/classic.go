@@ -49,7 +49,8 @@ type classic struct {
 	unsynced     map[string]bool   // Those who have not asked for their assignment.
 	supported    map[string]int    // How many members support a protocol.
 	joining      int               // How many wait for the answer to JoinGroup.
-	bytes        int               // What the members take.
+	bytes        int               // What the members take in the group's record,
+	held         int               // and what they take here, with all of their protocols.
 
 	// topics are those that the members subscribe to, if that is known: the
 	// protocol is that of consumers, and could be read.
@@ -173,6 +174,16 @@ func (c *classic) countProtocols(member *classicMember, by int) {
 		}
 	}
 	c.bytes += by * member.size()
+	c.held += by * member.held()
+}
+
+// held is about what a member takes in memory.
+func (member *classicMember) held() int {
+	n := 0
+	for _, p := range member.protocols {
+		n += 64 + len(p.Name) + len(p.Metadata)
+	}
+	return n
 }
 
 // size is about what a member takes in the group's record, in the protocol that

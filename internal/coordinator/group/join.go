@@ -22,6 +22,11 @@ const (
 // number, in milliseconds.
 const newMemberTimeout = 5 * 60_000
 
+// maxProtocols is how many protocols the members of a group may have whose
+// metadata, together, would just fit its record: clients have one or two. A
+// record has only those of the protocol that is chosen, memory has all.
+const maxProtocols = 8
+
 // maxMembers and maxPending bound what a group takes whatever group.max.size
 // says: some hundred are usual, and a record of so many would not fit a batch.
 const (
@@ -156,11 +161,11 @@ func (m *Machine) accepts(c *classic, id string) bool {
 // hasRoom reports whether a member can be held, and written, beside the others
 // or in the place of one.
 func (m *Machine) hasRoom(c *classic, member, instead *classicMember) bool {
-	bytes, members := c.bytes+member.size(), len(c.members)
+	bytes, held, members := c.bytes+member.size(), c.held+member.held(), len(c.members)
 	if instead != nil {
-		bytes, members = bytes-instead.size(), members-1
+		bytes, held, members = bytes-instead.size(), held-instead.held(), members-1
 	}
-	return members < maxMembers && bytes < m.opts.MaxBatch
+	return members < maxMembers && bytes < m.opts.MaxBatch && held < maxProtocols*m.opts.MaxBatch
 }
 
 func (m *Machine) joinNew(c *classic, p parked, q *Request, body *wire.JoinGroupRequest) {

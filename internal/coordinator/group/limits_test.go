@@ -117,6 +117,44 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	}
 }
 
+// Protocols that are not chosen are not written, and kept nevertheless: they are
+// bounded, too, also for one who joins again.
+func TestProtocolsAreBounded(t *testing.T) {
+	s := quickStage(t, Options{MaxBatch: 10_000})
+	join := func(q *wire.JoinGroupRequest, protocols int) wire.ErrorCode {
+		q.Protocols = nil
+		for i := range protocols {
+			q.Protocols = append(q.Protocols, wire.JoinGroupRequestProtocol{Name: fmt.Sprint("p", i), Metadata: make([]byte, 1000)})
+		}
+		r := s.joins(q)
+		if r != nil && wire.ErrorCode(r.ErrorCode) == wire.MemberIDRequired {
+			q.MemberID = r.MemberID
+			r = s.joins(q)
+		}
+		if r == nil {
+			return wire.None // It waits.
+		}
+		return wire.ErrorCode(r.ErrorCode)
+	}
+	first, second := classicJoin("g", "", "range"), classicJoin("g", "", "range")
+	if code := join(first, 40); code != wire.None {
+		t.Fatal(code)
+	}
+	if code := join(second, 40); code != wire.GroupMaxSizeReached {
+		t.Errorf("another as large: %v", code)
+	}
+	if code := join(second, 20); code != wire.None {
+		t.Errorf("a smaller one: %v", code)
+	}
+	if code := join(second, 60); code != wire.GroupMaxSizeReached {
+		t.Errorf("it grows: %v", code)
+	}
+	s.wait(time.Minute) // Their sessions are over.
+	if c := s.groups["g"].classic; c != nil && c.held != 0 {
+		t.Errorf("%d bytes are held by nobody", c.held)
+	}
+}
+
 // An assignment that is too large to write is refused with Kafka's code, and the
 // group goes on.
 func TestLargeAssignmentIsRefused(t *testing.T) {
