@@ -328,7 +328,8 @@ func (s *store) judge() {
 		if end == 0 {
 			continue
 		}
-		if it := s.writer.known[p]; it == nil || it.next != end {
+		// Another may have had more, deleted it, and lost its disk.
+		if it := s.writer.known[p]; it == nil || it.next < end || it.next > max(end, w.trimmed[p]) {
 			w.fatalf("store %s has %v up to %+v, another up to %d", s.id, p, it, end)
 		}
 		if w.retention {
