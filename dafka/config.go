@@ -50,10 +50,12 @@ type Config struct {
 		HighWatermark    int  // Messages that wait for one peer.
 		TerminateUnacked bool // Close waits for nobody.
 		Verbose          bool
-		MinAcks          int  // Ours: how many stores must have a record; -1 is none.
-		MaxRecords       int  // Ours: unacknowledged ones; then Publish waits.
-		MaxBytes         int  // Ours: of them.
-		BackPressure     bool // Ours: Publish waits for slow peers, too.
+		MinAcks          int    // Ours: how many stores must have a record; -1 is none.
+		MaxRecords       int    // Ours: unacknowledged ones; then Publish waits.
+		MaxBytes         int    // Ours: of them.
+		BackPressure     bool   // Ours: Publish waits for slow peers, too.
+		Dir              string // Ours: makes it durable.
+		Sync             bool   // Ours, producer/fsync: of a durable one, records survive a power failure.
 	}
 	Consumer struct {
 		Reset         Reset
@@ -87,7 +89,7 @@ func DefaultConfig() *Config {
 	c.Beacon.Bind = "tcp://*:*"
 	c.Beacon.Interval, c.Beacon.Timeout = time.Second, 4*time.Second
 	c.Producer.HeadInterval, c.Producer.HighWatermark, c.Producer.MinAcks = time.Second, 1_000_000, 1
-	c.Producer.MaxRecords, c.Producer.MaxBytes = 1_000_000, 256<<20
+	c.Producer.MaxRecords, c.Producer.MaxBytes, c.Producer.Sync = 1_000_000, 256<<20, true
 	c.Consumer.Reset, c.Consumer.HighWatermark = Latest, 1_000_000
 	c.Store.DB, c.Store.HighWatermark, c.Store.Sync, c.Store.SegmentBytes = "storedb", 1_000_000, true, 64<<20
 	return c
@@ -180,6 +182,8 @@ func (c *Config) keys() []key {
 		{"producer/max_unacked_records", number(&c.Producer.MaxRecords)},
 		{"producer/max_unacked_bytes", number(&c.Producer.MaxBytes)},
 		{"producer/back_pressure", flag(&c.Producer.BackPressure)},
+		{"producer/dir", text(&c.Producer.Dir)},
+		{"producer/fsync", flag(&c.Producer.Sync)},
 		{"consumer/verbose", flag(&c.Consumer.Verbose)},
 		{"consumer/high_watermark", number(&c.Consumer.HighWatermark)},
 		{"consumer/offset/reset", c.reset},

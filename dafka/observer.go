@@ -49,7 +49,9 @@ type PartitionInfo struct {
 }
 
 // Lag is how many records are published that a store does not have.
-func (p *PartitionInfo) Lag(store string) uint64 { return p.Published - min(p.Published, p.Stored[store]) }
+func (p *PartitionInfo) Lag(store string) uint64 {
+	return p.Published - min(p.Published, p.Stored[store])
+}
 
 // Observer is a node that only looks around.
 type Observer struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,9 +43,13 @@ type Producer struct {
 	node   *mesh.Node
 	log    *slog.Logger
 
+	outbox *outbox // Nil unless it is durable; the running goroutine's.
+
 	mu      sync.Mutex
 	machine *fabric.Producer
-	moved   chan struct{} // Closed, and made anew, when something was acknowledged.
+	moved   chan struct{} // Closed, and made anew, when something was acknowledged or kept.
+	kept    uint64        // One past the last record that the outbox has.
+	failed  error         // Of the outbox: nothing is published any more.
 
 	wake    chan struct{}
 	closing context.Context
@@ -54,33 +59,49 @@ type Producer struct {
 
 // NewProducer joins a mesh, of which nobody need be there yet. Its address is a
 // new one, and so is the partition that it publishes: its records are numbered
-// from 0.
+// from 0. With a directory (producer/dir) it is durable: it goes on as who it was
+// there, and publishes again what is not acknowledged.
 func NewProducer(topic string, o ProducerOptions) (*Producer, error) {
 	if topic == "" || fabric.CheckName(topic) != nil {
 		return nil, fmt.Errorf("%w: %q", ErrTopic, topic)
 	}
 	p := &Producer{topic: topic, config: orDefault(o.Config), log: orSilent(o.Log), moved: make(chan struct{}), wake: make(chan struct{}, 1)}
-	x := &p.config.Producer
-	address := mesh.NewAddress()
-	p.machine = fabric.NewProducer(time.Now(), fabric.ProducerOptions{
-		Address: address, Topic: topic, HeadInterval: x.HeadInterval, MinAcks: x.MinAcks, TerminateUnacked: x.TerminateUnacked,
-		MaxRecords: x.MaxRecords, MaxBytes: x.MaxBytes,
-	})
 	p.closing, p.close = context.WithCancel(context.Background())
+	if err := p.join(); err != nil {
+		if p.outbox != nil {
+			err = errors.Join(err, p.outbox.close())
+		}
+		return nil, err
+	}
+	p.running.Go(p.run)
+	return p, nil
+}
+
+func (p *Producer) join() error {
+	x, address := &p.config.Producer, mesh.NewAddress()
+	var resume *fabric.ProducerState
+	var err error
+	if x.Dir != "" {
+		if p.outbox, address, resume, err = openOutbox(x.Dir, p.topic, x.Sync); err != nil {
+			return err
+		}
+		p.kept = resume.First + uint64(len(resume.Contents))
+	}
+	p.machine = fabric.NewProducer(time.Now(), fabric.ProducerOptions{
+		Address: address, Topic: p.topic, HeadInterval: x.HeadInterval, MinAcks: x.MinAcks, TerminateUnacked: x.TerminateUnacked,
+		MaxRecords: x.MaxRecords, MaxBytes: x.MaxBytes, Resume: resume,
+	})
 	mo, err := p.config.node(p.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mo.Address, mo.Publisher, mo.HighWater = address, zmtp.Pub, x.HighWatermark
 	mo.Inlets = []mesh.Inlet{{Prefixes: fabric.ProducerPrefixes(address), HighWater: x.HighWatermark, Receive: p.receive}}
 	mo.Left = p.left
 	p.mu.Lock() // What is received first waits for node.
 	defer p.mu.Unlock()
-	if p.node, err = mesh.Join(mo); err != nil {
-		return nil, err
-	}
-	p.running.Go(p.run)
-	return p, nil
+	p.node, err = mesh.Join(mo)
+	return err
 }
 
 func orDefault(c *Config) *Config {
@@ -116,9 +137,9 @@ type Stats mesh.Stats
 func (p *Producer) Publish(ctx context.Context, record []byte) (sequence uint64, err error) {
 	for {
 		p.mu.Lock()
-		if p.closing.Err() != nil {
+		if err := p.usableLocked(); err != nil {
 			p.mu.Unlock()
-			return 0, ErrClosed
+			return 0, err
 		}
 		sequence, err := p.machine.Publish(time.Now(), record)
 		moved := p.moved
@@ -140,6 +161,13 @@ func (p *Producer) Publish(ctx context.Context, record []byte) (sequence uint64,
 	}
 }
 
+func (p *Producer) usableLocked() error {
+	if p.closing.Err() != nil {
+		return ErrClosed
+	}
+	return p.failed
+}
+
 // await waits until something was acknowledged.
 func (p *Producer) await(ctx context.Context, moved <-chan struct{}) error {
 	select {
@@ -159,15 +187,36 @@ func (p *Producer) Flush(ctx context.Context) error {
 	p.mu.Unlock()
 	for {
 		p.mu.Lock()
-		first, moved := p.machine.First(), p.moved
+		first, moved, failed := p.machine.First(), p.moved, p.failed
 		p.mu.Unlock()
-		if first >= end {
-			return nil
+		if first >= end || failed != nil {
+			return failed
 		}
 		if err := p.await(ctx, moved); err != nil {
 			return err
 		}
 	}
+}
+
+// Persist waits until what was published before survives a crash of this
+// process, and with producer/fsync of the machine. A producer that is not durable
+// has nothing to wait for.
+func (p *Producer) Persist(ctx context.Context) error {
+	p.mu.Lock()
+	end := p.machine.Next()
+	p.mu.Unlock()
+	for p.outbox != nil {
+		p.mu.Lock()
+		kept, moved, failed := p.kept, p.moved, p.failed
+		p.mu.Unlock()
+		if kept >= end || failed != nil {
+			return failed
+		}
+		if err := p.await(ctx, moved); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Unacked is how many records are kept because too few stores have them, and
@@ -180,7 +229,8 @@ func (p *Producer) Unacked() (records, bytes int) {
 
 // Close waits until enough stores have everything, as C does, and leaves the
 // mesh. When ctx ends first, or with producer/terminate_unacked, what is not
-// acknowledged is lost, and the error is ErrUnacked.
+// acknowledged is lost, unless the producer is durable, and the error is
+// ErrUnacked.
 func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.machine.Terminate()
@@ -188,7 +238,7 @@ func (p *Producer) Close(ctx context.Context) error {
 	p.poke()
 	for {
 		p.mu.Lock()
-		done, moved := p.machine.Done(), p.moved
+		done, moved := p.machine.Done() || p.failed != nil, p.moved
 		p.mu.Unlock()
 		if done || p.await(ctx, moved) != nil {
 			break
@@ -196,7 +246,11 @@ func (p *Producer) Close(ctx context.Context) error {
 	}
 	p.close()
 	p.running.Wait()
-	err := p.node.Close(ctx)
+	err := errors.Join(p.failed, p.node.Close(ctx))
+	if p.outbox != nil {
+		p.outbox.forget(p.machine.First(), p.log)
+		err = errors.Join(err, p.outbox.close())
+	}
 	if n, _ := p.Unacked(); n > 0 && p.config.Producer.MinAcks >= 0 {
 		err = errors.Join(fmt.Errorf("%w: %d", ErrUnacked, n), err)
 	}
@@ -231,9 +285,13 @@ func (p *Producer) receive(b *zmtp.Batch, from string) {
 // tellLocked wakes those who wait if the first record that is kept is another.
 func (p *Producer) tellLocked(first uint64) {
 	if p.machine.First() != first || p.machine.Done() {
-		close(p.moved)
-		p.moved = make(chan struct{})
+		p.tellAllLocked()
 	}
+}
+
+func (p *Producer) tellAllLocked() {
+	close(p.moved)
+	p.moved = make(chan struct{})
 }
 
 func (p *Producer) left(peer fabric.Peer) {
@@ -293,6 +351,9 @@ func (p *Producer) turn() time.Duration {
 // holds the lock, and so Publish, until all peers have room.
 func (p *Producer) publishLocked() (dropped int) {
 	sends := p.machine.Drain()
+	if p.outbox != nil {
+		sends = p.keepLocked(sends)
+	}
 	if !p.config.Producer.BackPressure {
 		return p.node.Publish(sends)
 	}
@@ -300,4 +361,26 @@ func (p *Producer) publishLocked() (dropped int) {
 		return p.node.Publish(sends[done:])
 	}
 	return 0
+}
+
+// keepLocked writes new records to the outbox, without the lock, because the disk
+// takes its time: what is published meanwhile is written together then. It
+// returns what may be published.
+func (p *Producer) keepLocked(sends []fabric.Send) []fabric.Send {
+	if p.failed != nil {
+		return nil
+	}
+	sends, first := slices.Clone(sends), p.machine.First()
+	p.mu.Unlock()
+	p.outbox.forget(first, p.log)
+	err := p.outbox.keep(sends)
+	p.mu.Lock()
+	p.kept = uint64(p.outbox.log.End())
+	if err != nil {
+		p.failed = fmt.Errorf("%w: %w", ErrDir, err)
+		p.log.Error("records cannot be kept, and are not published", "err", err)
+		sends = nil
+	}
+	p.tellAllLocked()
+	return sends
 }

@@ -2,7 +2,10 @@ package dafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -96,7 +99,9 @@ func (m *mesh) publish(p *dafka.Producer, first, n int) {
 	}
 }
 
-func content(p *dafka.Producer, i int) []byte { return fmt.Appendf(nil, "%s %s %d", p.Topic(), p.Address(), i) }
+func content(p *dafka.Producer, i int) []byte {
+	return fmt.Appendf(nil, "%s %s %d", p.Topic(), p.Address(), i)
+}
 
 // expect consumes n records of a producer's, in order from first, and no others.
 func (m *mesh) expect(c *dafka.Consumer, p *dafka.Producer, first, n int) {
@@ -128,5 +133,172 @@ func TestWithoutStore(t *testing.T) {
 	}
 	if want := []string{"letters"}; !slices.Equal(early.Subscription(), want) {
 		t.Errorf("%v", early.Subscription())
+	}
+}
+
+// TestDurableProducer: who is closed, or dies, before a store has everything goes
+// on as the same, and publishes it again.
+func TestDurableProducer(t *testing.T) {
+	m := newMesh(t)
+	dir := t.TempDir()
+	durable := func(c *dafka.Config) { c.Producer.Dir = dir }
+	p := m.producer("letters", durable)
+	m.publish(p, 0, 300)
+	if _, err := dafka.NewProducer("letters", dafka.ProducerOptions{Config: m.changed([]func(*dafka.Config){durable})}); !errors.Is(err, dafka.ErrDir) {
+		t.Errorf("two producers have one directory: %v", err)
+	}
+	if err := p.Persist(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(ended()); !errors.Is(err, dafka.ErrUnacked) {
+		t.Errorf("closed: %v", err)
+	}
+	if _, err := p.Publish(t.Context(), nil); !errors.Is(err, dafka.ErrClosed) {
+		t.Errorf("published when closed: %v", err)
+	}
+	if _, err := dafka.NewProducer("parcels", dafka.ProducerOptions{Config: m.changed([]func(*dafka.Config){durable})}); !errors.Is(err, dafka.ErrDir) {
+		t.Errorf("another topic: %v", err)
+	}
+	again := m.producer("letters", durable)
+	if again.Address() != p.Address() {
+		t.Errorf("%s was %s", again.Address(), p.Address())
+	}
+	m.publish(again, 300, 10)
+	m.expect(m.consumer("letters"), p, 0, 310)
+}
+
+// TestPositions: a consumer goes on where the one before it has stopped, if it
+// has a file for that.
+func TestPositions(t *testing.T) {
+	m := newMesh(t)
+	p := m.producer("letters")
+	m.publish(p, 0, 100)
+	file := filepath.Join(t.TempDir(), "positions")
+	kept := func(c *dafka.Config) { c.Consumer.Positions = file }
+	c := m.consumer("letters", kept)
+	m.expect(c, p, 0, 60)
+	if err := c.Close(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	c = m.consumer("letters", kept)
+	m.expect(c, p, 60, 40)
+	if got := c.Positions(); len(got) != 1 || got[dafka.Partition{Topic: "letters", Producer: p.Address()}] != 100 {
+		t.Errorf("%v", got)
+	}
+	if err := os.WriteFile(file, []byte(`[{"topic":"a"`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dafka.NewConsumer(dafka.ConsumerOptions{Config: m.changed([]func(*dafka.Config){kept})}); !errors.Is(err, dafka.ErrConfig) {
+		t.Errorf("a torn file: %v", err)
+	}
+}
+
+// TestTowerComesLate: nodes start without a tower, meet when there is one, and
+// meet again when it was away.
+func TestTowerComesLate(t *testing.T) {
+	m := newMesh(t)
+	sub, pub := m.tower.Sub(), m.tower.Pub()
+	if err := m.tower.Close(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	p := m.producer("letters")
+	c := m.consumer("letters")
+	m.publish(p, 0, 10)
+	m.config.Tower.Sub, m.config.Tower.Pub = sub, pub
+	m.startTower()
+	m.expect(c, p, 0, 10)
+	if err := m.tower.Close(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	for c.Stats().Peers > 0 { // beacon/timeout
+		time.Sleep(10 * time.Millisecond)
+	}
+	m.publish(p, 10, 10)
+	m.startTower()
+	m.expect(c, p, 10, 10)
+}
+
+// TestTopics: topics that begin like another are others, unless C's way is asked
+// for; the empty one is all.
+func TestTopics(t *testing.T) {
+	m := newMesh(t)
+	exact := m.consumer("id")
+	prefix := m.consumer("id", func(c *dafka.Config) { c.Consumer.Siblings = true })
+	all := m.consumer("")
+	idle, id := m.producer("idle"), m.producer("id")
+	m.publish(idle, 0, 5)
+	m.publish(id, 0, 5)
+	m.expect(exact, id, 0, 5)
+	for _, c := range []*dafka.Consumer{prefix, all} {
+		got := map[string]int{}
+		for range 10 {
+			r, err := c.Next(patiently(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[r.Topic]++
+		}
+		if got["id"] != 5 || got["idle"] != 5 {
+			t.Errorf("%v", got)
+		}
+	}
+	if err := exact.Unsubscribe("id"); err != nil || len(exact.Subscription()) != 0 {
+		t.Errorf("%v, subscribed to %v", err, exact.Subscription())
+	}
+}
+
+// TestSecurity: in a mesh with keys those without them, or with others, hear
+// nothing and are not heard.
+func TestSecurity(t *testing.T) {
+	m := newMesh(t)
+	open := m.config
+	m.config.Public, m.config.Secret = dafka.GenerateKeys()
+	m.config.Tower.Sub, m.config.Tower.Pub = "tcp://127.0.0.1:*", "tcp://127.0.0.1:*"
+	m.startTower()
+	p := m.producer("letters")
+	c := m.consumer("letters")
+	strange := m.config
+	strange.Public, strange.Secret = dafka.GenerateKeys()
+	open.Beacon.Sub, open.Beacon.Pub = m.config.Beacon.Sub, m.config.Beacon.Pub
+	var strangers []*dafka.Consumer
+	for _, config := range []dafka.Config{strange, open} {
+		strangers = append(strangers, m.consumer("letters", func(c *dafka.Config) { *c = config }))
+	}
+	m.publish(p, 0, 100)
+	m.expect(c, p, 0, 100)
+	for i, s := range strangers {
+		if n := s.Stats(); n.Peers != 0 || n.Received != 0 {
+			t.Errorf("stranger %d: %+v", i, n)
+		}
+	}
+	m.config.Secret = strange.Secret
+	if _, err := dafka.NewProducer("letters", dafka.ProducerOptions{Config: &m.config}); err == nil {
+		t.Error("keys that do not belong together are taken")
+	}
+}
+
+// TestObserver: what is there, and what it does, shows.
+func TestObserver(t *testing.T) {
+	m := newMesh(t)
+	p, c := m.producer("letters"), m.consumer("letters")
+	m.publish(p, 0, 7)
+	o, err := dafka.Observe(&m.config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close(ended())
+	for ctx := patiently(t); ; time.Sleep(10 * time.Millisecond) {
+		roles := map[string]dafka.NodeInfo{}
+		for _, n := range o.Nodes() {
+			roles[n.Address] = n
+		}
+		parts := o.Partitions()
+		if len(roles) == 2 && roles[p.Address()].Role == dafka.RoleProducer && roles[c.Address()].Role == dafka.RoleConsumer &&
+			slices.Equal(roles[c.Address()].Topics, []string{"letters"}) && len(parts) == 1 && parts[0].Published == 7 && parts[0].Live {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%+v %+v", o.Nodes(), parts)
+		}
 	}
 }
