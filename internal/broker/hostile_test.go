@@ -227,3 +227,42 @@ func TestWaitingJoinsHoldNoFrames(t *testing.T) {
 		}
 	})
 }
+
+// Offsets that a transaction commits for a topic which is deleted before its end
+// are gone with the topic; they are none of another topic of its name.
+func TestPendingOffsetsOfDeletedTopic(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.create("t")
+		w.find(ofGroup, "g")
+		p, _ := w.begin(time.Minute)
+		add := wire.NewAddOffsetsToTxnRequest()
+		add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.GroupID = "x", int64(p.ID), p.Epoch, "g"
+		if code := askAt[*wire.AddOffsetsToTxnResponse](w.main(), add, 3).ErrorCode; code != 0 {
+			t.Fatalf("added: error %d", code)
+		}
+		q := wire.NewTxnOffsetCommitRequest()
+		q.TransactionalID, q.GroupID, q.ProducerID, q.ProducerEpoch = "x", "g", int64(p.ID), p.Epoch
+		q.Topics = []wire.TxnOffsetCommitRequestTopic{{Name: "t", Partitions: []wire.TxnOffsetCommitRequestPartition{{CommittedOffset: 7}}}}
+		if code := askAt[*wire.TxnOffsetCommitResponse](w.main(), q, 3).Topics[0].Partitions[0].ErrorCode; code != 0 {
+			t.Fatalf("committed: error %d", code)
+		}
+		w.remove("t")
+		time.Sleep(time.Second)
+		if code := w.end(p, true); code != 0 {
+			t.Errorf("ended: error %d", code)
+		}
+		time.Sleep(10 * time.Second)
+		if got := w.transaction().TransactionState; got != "CompleteCommit" {
+			t.Errorf("the transaction is %s", got)
+		}
+		w.create("t")
+		if got := w.committed(); got != -1 {
+			t.Errorf("the new topic has offset %d", got)
+		}
+		w.restart()
+		w.find(ofGroup, "g")
+		if got := w.committed(); got != -1 {
+			t.Errorf("after a restart the new topic has offset %d", got)
+		}
+	})
+}
