@@ -207,6 +207,29 @@ func (r *Reader) Served(read Read, next uint64) {
 	}
 }
 
+// Later tells that nothing of an answer could be published yet: the asker does
+// not read fast enough. It keeps its place.
+func (r *Reader) Later(read Read) {
+	if q := r.asks.known[asked{string(read.asker), read.Number}]; q != nil && q.next == read.First {
+		r.asks.pass()
+	}
+}
+
+// Gap tells that the log has nothing from read.First on and before to, and never
+// will. The asker is told; it may find somebody else who has.
+func (r *Reader) Gap(read Read, to uint64) {
+	q := r.asks.known[asked{string(read.asker), read.Number}]
+	if q == nil || q.next != read.First {
+		return
+	}
+	r.asks.pass()
+	r.asks.drop(q)
+	h := &r.parts[q.partition]
+	r.sends = append(r.sends, Send{Message: Message{
+		Kind: DirectHead, Topic: q.asker, Address: h.address, Subject: h.subject, Sequence: h.end - 1, First: to,
+	}})
+}
+
 // ServeHeads answers questions for heads, for about as much work as that many
 // heads are, and reports whether there is more to do.
 func (r *Reader) ServeHeads(most int) bool {
