@@ -94,12 +94,16 @@ func usage(format string, args ...any) error { return &usageError{fmt.Errorf(for
 func isUsage(err error) bool { return errors.As(err, new(*usageError)) }
 
 // args wraps a check of positional arguments so that its errors are usage
-// errors.
+// errors, and say what is wanted where arguments are too few or too many.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
-		if err := check(cmd, a); err != nil {
+		err := check(cmd, a)
+		switch {
+		case err == nil:
+			return nil
+		case cmd.HasSubCommands():
 			return &usageError{err}
 		}
-		return nil
+		return usage("%w; usage: %s", err, cmd.UseLine())
 	}
 }
