@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,7 +47,18 @@ func transaction(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if args[1] != "open" {
 		ts.Check(retry(ctx, func() error { return t.end(args[1] == "commit") }))
+		ts.Check(retry(ctx, t.ended))
 	}
+}
+
+// ended fails until the partitions have their markers, which are written after
+// the answer.
+func (t *txnWriter) ended() error {
+	v, err := describeTxn(t.ctx, t.m, t.id)
+	if err == nil && !strings.HasPrefix(v.State, "Complete") {
+		err = wire.ConcurrentTransactions
+	}
+	return err
 }
 
 // txnWriter is a transactional producer of the second version (KIP-890).
