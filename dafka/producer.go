@@ -95,9 +95,9 @@ func (p *Producer) join() error {
 	if err != nil {
 		return err
 	}
-	mo.Address, mo.Publisher, mo.HighWater = address, zmtp.Pub, x.HighWatermark
+	mo.Address, mo.Publisher, mo.HighWater = address, zmtp.XPub, x.HighWatermark // To peers an XPUB is a PUB.
 	mo.Inlets = []mesh.Inlet{{Prefixes: fabric.ProducerPrefixes(address), HighWater: x.HighWatermark, Receive: p.receive}}
-	mo.Left = p.left
+	mo.Subscribed, mo.Left = p.subscribed, p.left
 	p.mu.Lock() // What is received first waits for node.
 	defer p.mu.Unlock()
 	p.node, err = mesh.Join(mo)
@@ -292,6 +292,13 @@ func (p *Producer) tellLocked(first uint64) {
 func (p *Producer) tellAllLocked() {
 	close(p.moved)
 	p.moved = make(chan struct{})
+}
+
+func (p *Producer) subscribed(prefix []byte) {
+	p.mu.Lock()
+	p.machine.Subscribed(time.Now(), prefix)
+	p.mu.Unlock()
+	p.poke()
 }
 
 func (p *Producer) left(peer fabric.Peer) {

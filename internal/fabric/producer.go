@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"slices"
@@ -65,6 +66,7 @@ type Producer struct {
 	kept    ring
 	acks    []storeAck
 	headAt  time.Time
+	toldAt  time.Time // Of the last HEAD.
 	ending  bool
 	asks    questions
 	sends   []Send
@@ -247,7 +249,27 @@ func (p *Producer) Tick(now time.Time) {
 		return
 	}
 	p.sends = append(p.sends, p.head(Head, p.topic))
-	p.headAt = now.Add(p.o.HeadInterval)
+	p.toldAt, p.headAt = now, now.Add(p.o.HeadInterval)
+}
+
+// welcomeInterval is how long after a HEAD the next may follow for the sake of
+// newcomers.
+const welcomeInterval = 10 * time.Millisecond
+
+// Subscribed notes that somebody subscribed to this prefix at the producer's
+// publisher. Who wants heads has missed what was published before, and is told
+// of it at once, not with the next HEAD.
+func (p *Producer) Subscribed(now time.Time, prefix []byte) {
+	if p.headAt.IsZero() || len(prefix) == 0 || Kind(prefix[0]) != Head || !bytes.HasPrefix(p.topic, prefix[1:]) {
+		return
+	}
+	at := p.toldAt.Add(welcomeInterval)
+	if at.Before(now) {
+		at = now
+	}
+	if at.Before(p.headAt) {
+		p.headAt = at
+	}
 }
 
 // Deadline is when Tick has something to do, or zero.
