@@ -2,12 +2,16 @@ package zmtp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"testing"
+
+	"golang.org/x/crypto/nacl/box"
 )
 
 func curvePair() (server, client *Curve) {
@@ -125,6 +129,43 @@ func TestCurveTampering(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A vouch is good for one connection to one server, and the counter goes on.
+func TestCurveVouch(t *testing.T) {
+	stranger, _ := GenerateKey()
+	f := func(want bool, about, to *Key, nonce uint64) {
+		t.Helper()
+		sc, cc := curvePair()
+		metadata := appendProperty(nil, "Socket-Type", []byte("SUB"))
+		server := sc.mechanism(metadata, nil).(*curveServer)
+		client := cc.mechanism(metadata, nil).(*curveClient)
+		_, hello, _ := parseCommand(client.first())
+		if _, _, err := server.handle(curveHello, hello); err != nil {
+			t.Fatal(err)
+		}
+		if about == nil {
+			about = &client.public
+		}
+		if to == nil {
+			to = &cc.ServerKey
+		}
+		n := random(nonceVouch)
+		public, shared := cc.Secret.Public(), [32]byte{}
+		box.Precompute(&shared, (*[32]byte)(&server.public), (*[32]byte)(&client.secret))
+		content := slices.Concat(public[:], n[8:], box.Seal(nil, slices.Concat(about[:], to[:]), n, (*[32]byte)(&server.public), (*[32]byte)(&cc.Secret)), metadata)
+		initiate := binary.BigEndian.AppendUint64(bytes.Clone(server.cookie), nonce)
+		initiate = box.SealAfterPrecomputation(initiate, content, counted(nonceInitiate, nonce), &shared)
+		_, end, err := server.handle(curveInitiate, initiate)
+		if (err == nil) != want || (end != nil) != want {
+			t.Errorf("%v, want success: %v", err, want)
+		}
+	}
+	f(true, nil, nil, 2)
+	f(true, nil, nil, 77)
+	f(false, &stranger, nil, 2)
+	f(false, nil, &stranger, 2)
+	f(false, nil, nil, 1)
 }
 
 // What is sealed opens once, in order, and nowhere else.

@@ -1,6 +1,7 @@
 package zmtp
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"testing"
@@ -94,8 +95,13 @@ func expectMessages(t testing.TB, s *Socket, want ...string) (from *Peer) {
 		if err != nil {
 			t.Fatalf("after %q: %v", got, err)
 		}
+		size := 0
 		for _, m := range b.Messages {
 			got = append(got, text(m))
+			size += len(bytes.Join(m, nil))
+		}
+		if b.Bytes() != size {
+			t.Errorf("a batch of %d bytes says it has %d", size, b.Bytes())
 		}
 		from = b.From
 		b.Release()

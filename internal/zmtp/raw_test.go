@@ -76,19 +76,18 @@ func (r raw) greet(socketType string, minor byte) {
 
 // greeting is written out here, and not taken from the code that it tests.
 func greeting(minor byte) []byte {
-	return []byte("\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03" + string(minor) + "NULL" + strings.Repeat("\x00", 16) + "\x00" + strings.Repeat("\x00", 31))
+	return []byte("\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03" + string([]byte{minor}) + "NULL" + strings.Repeat("\x00", 16) + "\x00" + strings.Repeat("\x00", 31))
 }
 
 func ready(socketType string) []byte {
-	body := "\x05READY\x0bSocket-Type\x00\x00\x00" + string(byte(len(socketType))) + socketType
-	return []byte("\x04" + string(byte(len(body))) + body)
+	return command("READY", "\x0bSocket-Type\x00\x00\x00"+string([]byte{byte(len(socketType))})+socketType)
 }
 
 // command is a short command in its frame, message a frame of a message.
 func command(name, rest string) []byte {
-	return []byte("\x04" + string(byte(1+len(name)+len(rest))) + string(byte(len(name))) + name + rest)
+	return append([]byte{4, byte(1 + len(name) + len(rest)), byte(len(name))}, name+rest...)
 }
 
 func message(flags byte, body string) []byte {
-	return []byte(string(flags) + string(byte(len(body))) + body)
+	return append([]byte{flags, byte(len(body))}, body...)
 }

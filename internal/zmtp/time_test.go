@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -116,8 +117,9 @@ func TestHeartbeat(t *testing.T) {
 		}
 		begin := time.Now()
 		r := raw{t, conn}
-		go conn.Write(append(greeting(1), ready("SUB")...))
-		r.expect([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x00"), greeting(1)[9:], ready("XPUB"))
+		// It wants more patience with itself than we have, in vain.
+		go conn.Write(slices.Concat(greeting(1), ready("SUB"), command("PING", "\xff\xff")))
+		r.expect([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x00"), greeting(1)[9:], ready("XPUB"), command("PONG", ""))
 		for range 3 {
 			r.expect(command("PING", "\x00\x32"))
 		}
@@ -214,6 +216,41 @@ func TestDisconnect(t *testing.T) {
 			if len(pub.Peers())+len(sub.Peers()) > 0 {
 				t.Error("it was connected again")
 			}
+		}
+	})
+}
+
+// A subscriber that does not read holds a Disconnect up for the linger time, and
+// no longer.
+func TestDisconnectStalled(t *testing.T) {
+	inTime(t, func(t *testing.T, m *memory) {
+		l, err := m.listen("tcp", "somewhere:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		pub := New(m.options(Options{Kind: XPub, Linger: 7 * time.Second}))
+		defer closeNow(t, pub)
+		connect(t, pub, somewhere)
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go conn.Write(slices.Concat(greeting(1), ready("SUB"), command("SUBSCRIBE", "a")))
+		r := raw{t, conn}
+		r.expect([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x00"), greeting(1)[9:], ready("XPUB"))
+		expectEvents(t, pub, "+a 1")
+		send(pub, "a")
+		if err := pub.Disconnect(somewhere); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(7*time.Second - time.Nanosecond)
+		if synctest.Wait(); len(pub.Peers()) != 1 {
+			t.Error("it was cut off too early")
+		}
+		time.Sleep(time.Nanosecond)
+		if synctest.Wait(); len(pub.Peers()) != 0 {
+			t.Error("it is still there")
 		}
 	})
 }

@@ -43,6 +43,9 @@ func TestTrie(t *testing.T) {
 			if place := tree.get(topic); (place != nil) != has(model, topic) || place != nil && *place != model[topic] {
 				t.Fatalf("get %q: %v in %v", topic, place, model)
 			}
+			if n := nodes(&tree.root); n > 2*len(model)+1 {
+				t.Fatalf("%d nodes for %d prefixes", n, len(model))
+			}
 		}
 		for w := range model {
 			tree.remove(w)
@@ -51,6 +54,13 @@ func TestTrie(t *testing.T) {
 			t.Fatal("an empty trie has nodes")
 		}
 	})
+}
+
+func nodes(n *node[int]) (count int) {
+	for _, c := range n.children {
+		count += nodes(c)
+	}
+	return count + 1
 }
 
 func has(m map[string]int, key string) bool {

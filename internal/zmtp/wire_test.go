@@ -195,6 +195,41 @@ func TestManyFrames(t *testing.T) {
 	r.expectEnd()
 }
 
+// MaxMessage is about all frames of a message, and about nothing else.
+func TestMaxMessage(t *testing.T) {
+	sub := open(t, Options{Kind: Sub, MaxMessage: 400})
+	subscribe(t, sub, "")
+	r := dial(t, bind(t, sub))
+	r.greet("PUB", 1)
+	half := strings.Repeat("x", 200)
+	var want []string
+	for range 5 {
+		r.write(message(1, half), message(0, half))
+		want = append(want, half+"|"+half)
+	}
+	expectMessages(t, sub, want...)
+	r.write(message(1, half), message(1, half), message(0, "x"))
+	r.expectEnd()
+}
+
+// Who asks for signs of life and does not read them costs nothing.
+func TestPingsUnread(t *testing.T) {
+	sub := open(t, Options{Kind: Sub})
+	subscribe(t, sub, "")
+	r := dial(t, bind(t, sub))
+	r.greet("PUB", 1)
+	for range 100 {
+		r.write(bytes.Repeat(command("PING", "\x00\x000123456789abcdef"), 10_000))
+	}
+	r.write(message(0, "all read"))
+	p := expectMessages(t, sub, "all read")
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	if p.queue.bytes > 2*chunkBytes {
+		t.Errorf("%d bytes wait", p.queue.bytes)
+	}
+}
+
 // A peer may subscribe to much, but not to everything there is.
 func TestSubscriptionsAreBounded(t *testing.T) {
 	pub := open(t, Options{Kind: Pub})
