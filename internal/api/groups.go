@@ -108,6 +108,11 @@ func (s *session) offsetFetch(c *call, q *wire.OffsetFetchRequest) {
 		s.offsetFetches(c, q)
 		return
 	}
+	var seen places[offsetPlace]
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		t.PartitionIndexes = onceEach(&seen, offsetPlace{topic: t.Name}, t.PartitionIndexes)
+	}
 	version := c.Version // The call is another's by the time the shard answers.
 	s.askGroup(c, q.GroupID, q, func(e wire.ErrorCode) wire.Response {
 		r := wire.NewOffsetFetchResponse()
@@ -127,8 +132,43 @@ func (s *session) offsetFetch(c *call, q *wire.OffsetFetchRequest) {
 	})
 }
 
+// offsetPlace is a partition of which an offset is wanted.
+type offsetPlace struct {
+	topic string
+	id    wire.UUID
+	index int32
+}
+
+// onceEach drops partitions of a topic that were named before. Each is answered
+// with as much as its group has ever said of it, for four bytes.
+func onceEach(seen *places[offsetPlace], of offsetPlace, partitions []int32) []int32 {
+	return slices.DeleteFunc(partitions, func(index int32) bool {
+		of.index = index
+		_, isNew := seen.at(of)
+		return !isNew
+	})
+}
+
+// oneEach is a request that names each group once, and each partition of it.
+func oneEach(groups []wire.OffsetFetchRequestGroup) []wire.OffsetFetchRequestGroup {
+	var seen places[string]
+	groups = slices.DeleteFunc(groups, func(g wire.OffsetFetchRequestGroup) bool {
+		_, isNew := seen.at(g.GroupID)
+		return !isNew
+	})
+	for i := range groups {
+		var seen places[offsetPlace]
+		for j := range groups[i].Topics {
+			t := &groups[i].Topics[j]
+			t.PartitionIndexes = onceEach(&seen, offsetPlace{topic: t.Name, id: t.TopicID}, t.PartitionIndexes)
+		}
+	}
+	return groups
+}
+
 // offsetFetches asks the shard of each group.
 func (s *session) offsetFetches(c *call, q *wire.OffsetFetchRequest) {
+	q.Groups = oneEach(q.Groups)
 	parts, r := s.byShard(len(q.Groups), func(i int) string { return q.Groups[i].GroupID }), wire.NewOffsetFetchResponse()
 	for i := range q.Groups {
 		x := wire.Extend(&r.Groups)
@@ -195,6 +235,7 @@ func (s *session) gather(c *call, parts []part, take func(p part, got any, e wir
 const groupOperations = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
 
 func (s *session) describeGroups(c *call, q *wire.DescribeGroupsRequest) {
+	q.Groups = unique(q.Groups)
 	parts, r := s.byShard(len(q.Groups), func(i int) string { return q.Groups[i] }), wire.NewDescribeGroupsResponse()
 	for i := range q.Groups {
 		x := wire.Extend(&r.Groups)
@@ -221,6 +262,7 @@ func (s *session) describeGroups(c *call, q *wire.DescribeGroupsRequest) {
 }
 
 func (s *session) consumerGroupDescribe(c *call, q *wire.ConsumerGroupDescribeRequest) {
+	q.GroupIDs = unique(q.GroupIDs)
 	parts, r := s.byShard(len(q.GroupIDs), func(i int) string { return q.GroupIDs[i] }), wire.NewConsumerGroupDescribeResponse()
 	for i := range q.GroupIDs {
 		x := wire.Extend(&r.Groups)
@@ -269,7 +311,8 @@ func (s *session) deleteGroups(c *call, q *wire.DeleteGroupsRequest) {
 	}, func() wire.Response { return r })
 }
 
-// unique drops what was named before.
+// unique drops what was named before: a few bytes of a request must not be
+// answered with all that there is to say of a group, again and again.
 func unique(names []string) []string {
 	var seen places[string]
 	return slices.DeleteFunc(names, func(name string) bool {

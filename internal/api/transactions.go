@@ -209,6 +209,7 @@ func (s *session) listTransactions(c *call, q *wire.ListTransactionsRequest) {
 
 // describeTransactions asks the shard of each transactional id.
 func (s *session) describeTransactions(c *call, q *wire.DescribeTransactionsRequest) {
+	q.TransactionalIDs = unique(q.TransactionalIDs)
 	r := wire.NewDescribeTransactionsResponse()
 	var questions []question
 	var asked []int

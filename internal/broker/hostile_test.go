@@ -266,3 +266,52 @@ func TestPendingOffsetsOfDeletedTopic(t *testing.T) {
 		}
 	})
 }
+
+// Who names a thing a thousand times is told of it once: a small request must
+// not have an answer of gigabytes.
+func TestNamedAgainAndAgain(t *testing.T) {
+	const times = 1000
+	inWorld(t, nil, func(w *world) {
+		if code := w.commit(strings.Repeat("m", 4096)); code != 0 {
+			t.Fatalf("committed: error %d", code)
+		}
+		w.begin(time.Minute)
+		f := func(version int16, q wire.Request) {
+			t.Helper()
+			c := w.dial()
+			if !c.send(q, version) {
+				t.Fatal("the connection is closed")
+			}
+			if b := c.frame(); len(b) < 20 || len(b) > 10_000 {
+				t.Errorf("%s version %d is answered with %d bytes", q.Key(), version, len(b))
+			}
+		}
+		again := func(s string) (list []string) {
+			for range times {
+				list = append(list, s)
+			}
+			return list
+		}
+		old := wire.NewOffsetFetchRequest()
+		old.GroupID = "g"
+		many := wire.NewOffsetFetchRequest()
+		for range times {
+			old.Topics = append(old.Topics, wire.OffsetFetchRequestTopic{Name: "t", PartitionIndexes: make([]int32, 10)})
+			many.Groups = append(many.Groups, wire.OffsetFetchRequestGroup{
+				GroupID: "g", MemberEpoch: -1, Topics: []wire.OffsetFetchRequestTopics{{Name: "t", PartitionIndexes: make([]int32, 100)}},
+			})
+		}
+		old.Topics = old.Topics[:100]
+		f(7, old)
+		f(9, many)
+		groups := wire.NewDescribeGroupsRequest()
+		groups.Groups = again("g")
+		f(5, groups)
+		consumers := wire.NewConsumerGroupDescribeRequest()
+		consumers.GroupIDs = again("g")
+		f(1, consumers)
+		ids := wire.NewDescribeTransactionsRequest()
+		ids.TransactionalIDs = again("x")
+		f(0, ids)
+	})
+}
