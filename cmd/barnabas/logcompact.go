@@ -18,6 +18,7 @@ import (
 	"github.com/barnabas-log/barnabas/internal/replicas"
 	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
+	"github.com/barnabas-log/barnabas/record"
 )
 
 // mender works on log directories that no broker has.
@@ -135,13 +136,15 @@ func (m *mender) one(ctx context.Context, dir string, c *config.Topic, do func(c
 func explain(err error) error {
 	var damage *commitlog.Damage
 	switch {
-	case !errors.As(err, &damage):
-		return err
-	case errors.Is(err, commitlog.ErrNoKey):
+	case errors.As(err, &damage) && errors.Is(err, commitlog.ErrNoKey):
 		return fmt.Errorf("%s: byte %d: a record without a key: is its topic a compacted one? --drop-keyless removes such records",
 			damage.File, damage.Position)
+	case damage != nil:
+		return fmt.Errorf("%w; barnabas log verify lists all damage", damage)
+	case errors.Is(err, record.ErrShort) || errors.Is(err, record.ErrCorrupt): // Found by whom did not know where.
+		return fmt.Errorf("%w; barnabas log verify lists all damage", err)
 	}
-	return fmt.Errorf("%w; barnabas log verify lists all damage", damage)
+	return err
 }
 
 // compacted is what is printed of a log.

@@ -108,6 +108,10 @@ func TestLogMendRefuses(t *testing.T) {
 		f("a broker has "+filepath.Dir(dir)+": stop it first", what, dir)
 	}
 	lock.Close()
+	whole, err := os.ReadFile(filepath.Join(dir, "00000000000000000000.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	damage(t, dir, "00000000000000000000.log", 300)
 	before, err := os.ReadFile(filepath.Join(dir, "00000000000000000000.log"))
 	if err != nil {
@@ -127,5 +131,12 @@ func TestLogMendRefuses(t *testing.T) {
 	after, err := os.ReadFile(filepath.Join(dir, "00000000000000000000.log"))
 	if err != nil || string(after) != string(before) {
 		t.Error("the log was changed")
+	}
+	// A torn end is found before anything is read again.
+	if err := os.WriteFile(filepath.Join(dir, "00000000000000000000.log"), whole[:len(whole)-20], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"compact", "reindex"} {
+		f("barnabas log verify", what, dir)
 	}
 }
