@@ -120,7 +120,7 @@ func NewConsumer(o ConsumerOptions) *Consumer {
 // fetched.
 func (c *Consumer) asksHeads() bool { return c.o.Reset == Earliest || len(c.all) > 0 }
 
-// Subscribe adds a topic; the empty one stands for all. The caller subscribes to
+// Subscribe adds a topic that [CheckName] accepts; the empty one stands for all. The caller subscribes to
 // [TopicPrefixes] before it publishes what follows.
 func (c *Consumer) Subscribe(now time.Time, topic string) {
 	at, there := slices.BinarySearch(c.topics, topic)

@@ -220,8 +220,10 @@ func TestSkip(t *testing.T) {
 	c.does(`F P from C t 0 +100000`)
 	c.comes(time.Second, gone(700, 1200)) // Another store has deleted more.
 	for c.Deadline().Before(after(5 * time.Second)) {
-		c.Tick(c.Deadline())
+		now := c.Deadline()
+		c.Tick(now)
 		c.does(`F P from C t 0 +100000`)
+		c.comes(now.Sub(morning), gone(700, 1200))
 	}
 	c.Tick(after(5 * time.Second))
 	c.does(`F P from C t 500 +99500`, `skip t/P 0 to 500`)
@@ -238,6 +240,19 @@ func TestSkip(t *testing.T) {
 	c.Tick(after(6 * time.Second))
 	c.does(`F P from C t 1 +99999`)
 
+	// It was said once, and not repeated: the one who said it may be gone.
+	c = start(ConsumerOptions{})
+	c.comes(0, gone(500, 999))
+	for c.Deadline().Before(after(20 * time.Second)) {
+		c.Tick(c.Deadline())
+	}
+	if n := len(c.Drain().Skips); n != 0 {
+		t.Errorf("it skipped %d times", n)
+	}
+	c.comes(20*time.Second, gone(500, 999))
+	c.Tick(c.Deadline())
+	c.does(`F P from C t 500 +99500`, `skip t/P 0 to 500`)
+
 	// A producer that does not have them any more says nothing about stores.
 	c = start(ConsumerOptions{})
 	c.Handle(morning, gone(500, 999), nil, "P")
@@ -253,7 +268,9 @@ func TestSkip(t *testing.T) {
 	c.comes(0, gone(1000, 999))
 	c.Drain()
 	for range 3 {
-		c.Tick(c.Deadline())
+		now := c.Deadline()
+		c.Tick(now)
+		c.comes(now.Sub(morning), gone(1000, 999))
 	}
 	c.does(`F P from C t 0 +100000`, `F P from C t 0 +100000`, `skip t/P 0 to 1000`)
 	if d := c.Deadline(); !d.Equal(after(time.Minute)) {

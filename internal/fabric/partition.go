@@ -47,9 +47,10 @@ type cursor struct {
 	place int       // Where it is in fetcher.heap.
 
 	// gone, if it is not 0, is the lowest sequence before which somebody said
-	// that there is nothing any more, for the first time at goneSince.
-	gone      uint64
-	goneSince time.Time
+	// that there is nothing any more, for the first time at goneSince and the
+	// last at goneAt.
+	gone              uint64
+	goneSince, goneAt time.Time
 }
 
 func newCursor(p Partition) cursor {
@@ -192,7 +193,7 @@ func (f *fetcher) isGone(now time.Time, c *cursor, first uint64) {
 	if c.gone == 0 {
 		c.gone, c.goneSince = first, now
 	}
-	c.gone = min(c.gone, first)
+	c.gone, c.goneAt = min(c.gone, first), now
 	f.hurry(c, c.goneSince.Add(f.patience))
 }
 
@@ -212,7 +213,7 @@ func (f *fetcher) tick(now time.Time, skip func(c *cursor, to uint64)) {
 		case c.next > c.asked: // Slow, but it comes.
 			c.asked, c.tries, c.due = c.next, 1, now.Add(f.retry)
 			f.fix(0)
-		case c.gone > c.next && !now.Before(c.goneSince.Add(f.patience)):
+		case f.skips(now, c):
 			skip(c, c.gone)
 			c.end, c.tries = max(c.end, c.next), 0
 			if c.gone = 0; c.next >= c.end {
@@ -227,6 +228,13 @@ func (f *fetcher) tick(now time.Time, skip func(c *cursor, to uint64)) {
 			f.fetch(now, c)
 		}
 	}
+}
+
+// skips reports whether nobody has c.next, for long enough, and somebody said so
+// to the last question: who said it once may have been taken for another, or be
+// gone itself.
+func (f *fetcher) skips(now time.Time, c *cursor) bool {
+	return c.gone > c.next && !now.Before(c.goneSince.Add(f.patience)) && !c.goneAt.Before(c.sent)
 }
 
 // deadline is when tick has something to do, or zero.

@@ -26,11 +26,13 @@ const NoAcks = -1
 // ProducerOptions say how a [Producer] behaves. Zero values mean the defaults.
 type ProducerOptions struct {
 	Address string // Its own: never that of an earlier producer, unless it resumes.
-	Topic   string
+	Topic   string // See [CheckName].
 	// HeadInterval is how often it tells what it published last: 1 s.
 	HeadInterval time.Duration
 	// MinAcks is how many different stores must have a record before it is
-	// forgotten: 1, as in C; or [NoAcks].
+	// forgotten: 1, as in C; or [NoAcks]. A store is told from others by its
+	// writer's address. One of C takes a new one at each start, and counts twice
+	// until it is noticed that the old one is gone.
 	MinAcks int
 	// TerminateUnacked lets it end with records that no store has.
 	TerminateUnacked bool

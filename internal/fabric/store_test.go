@@ -173,7 +173,9 @@ func TestAdopt(t *testing.T) {
 	m.First = 10
 	w.comes(0, m, "P") // The producer has no earlier ones; stores may.
 	for w.Deadline().Before(after(30 * time.Second)) {
-		w.Tick(w.Deadline())
+		now := w.Deadline()
+		w.Tick(now)
+		w.comes(now.Sub(morning), m, "P")
 	}
 	w.Drain()
 	w.Tick(after(30 * time.Second))
@@ -183,7 +185,9 @@ func TestAdopt(t *testing.T) {
 	m.First, m.Sequence = 15, 30
 	w.comes(31*time.Second, m, "R2")
 	for w.Deadline().Before(after(61 * time.Second)) {
-		w.Tick(w.Deadline())
+		now := w.Deadline()
+		w.Tick(now)
+		w.comes(now.Sub(morning), m, "R2")
 	}
 	w.Tick(after(61 * time.Second))
 	w.comes(62*time.Second, record(DirectRecord, "W", "P", "t", 15), "R2")

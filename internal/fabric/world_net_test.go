@@ -20,7 +20,8 @@ type world struct {
 	rng  *rand.Rand
 	now  time.Time
 
-	nodes []*node // Those alive.
+	nodes []*node  // Those alive.
+	free  []string // Endpoints that nodes left, and others may come to.
 	lanes []*lane
 	tower bool
 	// quiet says that no more disasters happen.
@@ -80,6 +81,12 @@ func (w *world) disaster(n int) bool { return !w.quiet && w.rng.IntN(n) == 0 }
 func (w *world) newNode(kind, address string) *node {
 	w.lives++
 	n := &node{w: w, address: address, endpoint: fmt.Sprintf("tcp://%s-%d:1", kind, w.lives), lanes: map[string]*lane{}}
+	if len(w.free) > 0 && w.rng.IntN(2) == 0 {
+		at := w.rng.IntN(len(w.free))
+		n.endpoint = w.free[at]
+		w.free = slices.Delete(w.free, at, at+1)
+		w.reused++
+	}
 	n.peers = NewPeers(w.now, PeersOptions{Address: n.address})
 	w.nodes = append(w.nodes, n)
 	return n
@@ -88,6 +95,7 @@ func (w *world) newNode(kind, address string) *node {
 // kill ends a node without a word.
 func (w *world) kill(n *node) {
 	w.nodes = slices.DeleteFunc(w.nodes, func(o *node) bool { return o == n })
+	w.free = append(w.free, n.endpoint)
 	w.lanes = slices.DeleteFunc(w.lanes, func(l *lane) bool { return l.to == n })
 	for _, l := range w.lanes {
 		if l.from == n {

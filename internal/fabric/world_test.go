@@ -63,14 +63,14 @@ type tally struct {
 	producerCrashes, resumes, storeCrashes  int
 	consumerCrashes, wipes, towers, stalls  int
 	unsynced, failedWrites, trims, skips    int
-	adopted, terminated                     int
+	adopted, terminated, reused             int
 }
 
 func (a *tally) fields() []*int {
 	return []*int{
 		&a.published, &a.refused, &a.delivered, &a.released, &a.lost, &a.dropped, &a.doubled, &a.broken, &a.fetches, &a.disconnects,
 		&a.producerCrashes, &a.resumes, &a.storeCrashes, &a.consumerCrashes, &a.wipes, &a.towers, &a.stalls,
-		&a.unsynced, &a.failedWrites, &a.trims, &a.skips, &a.adopted, &a.terminated,
+		&a.unsynced, &a.failedWrites, &a.trims, &a.skips, &a.adopted, &a.terminated, &a.reused,
 	}
 }
 
