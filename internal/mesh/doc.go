@@ -10,7 +10,7 @@
 //
 // A node starts without a tower, and finds the others when there is one.
 //
-// Goroutines: one for beacons and peers, one for each inlet, and one that hears
+// Goroutines: three for towers and peers, one for each inlet, and one that hears
 // what was subscribed to if the publisher is an XPUB. Each calls its function of
 // the owner's and nothing else waits for it: an owner who is slow in one is read
 // from more slowly, and TCP passes the pressure on.

@@ -125,7 +125,7 @@ func (n *Node) connect() error {
 			}
 		}
 	}
-	n.towers.to = zmtp.New(n.o.Security.Dialling(zmtp.Options{Kind: zmtp.Pub, Log: n.o.Log}))
+	n.towers.to = zmtp.New(n.o.Security.Dialling(zmtp.Options{Kind: zmtp.XPub, Log: n.o.Log}))
 	n.towers.from = zmtp.New(n.o.Security.Dialling(zmtp.Options{Kind: zmtp.Sub, Log: n.o.Log}))
 	for _, prefix := range fabric.BeaconPrefixes() {
 		if err := n.towers.from.Subscribe(prefix); err != nil {
@@ -153,8 +153,10 @@ func (n *Node) run() {
 		n.running.Go(func() { n.hearSubscriptions(ctx) })
 	}
 	heard := make(chan fabric.Peer, 64)
+	listening := make(chan struct{}, 1)
 	n.running.Go(func() { n.hearTowers(ctx, heard) })
-	n.running.Go(func() { n.meet(ctx, heard) })
+	n.running.Go(func() { n.awaitTowers(ctx, listening) })
+	n.running.Go(func() { n.meet(ctx, heard, listening) })
 }
 
 func (n *Node) receive(ctx context.Context, s *zmtp.Socket, to func(*zmtp.Batch, string)) {

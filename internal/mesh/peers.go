@@ -53,14 +53,31 @@ func (n *Node) hearTowers(ctx context.Context, to chan<- fabric.Peer) {
 	}
 }
 
+// awaitTowers says when a tower begins to listen: what was sent before is lost.
+func (n *Node) awaitTowers(ctx context.Context, listening chan<- struct{}) {
+	for {
+		b, err := n.towers.to.Receive(ctx)
+		if err != nil {
+			return
+		}
+		b.Release()
+		select {
+		case listening <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // meet is the shell of the peers' machine.
-func (n *Node) meet(ctx context.Context, heard <-chan fabric.Peer) {
+func (n *Node) meet(ctx context.Context, heard <-chan fabric.Peer, listening <-chan struct{}) {
 	alarm := time.NewTimer(0)
 	defer alarm.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-listening:
+			n.towers.to.Send(n.beacon...)
 		case p := <-heard:
 			n.turn(func() { n.peers.Handle(time.Now(), p) })
 		case <-alarm.C:
