@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,49 +167,54 @@ type answer struct {
 // answer reads records and sends them.
 func (r *reader) answer(ctx context.Context, read *fabric.Read) (a answer) {
 	a.next = read.First
-	log, from, end := r.logs.Partition(read.Number).Log(), model.Offset(read.First), model.Offset(read.First)+model.Offset(read.Count)
+	log, from := r.logs.Log(r.logs.Partition(read.Number)), model.Offset(read.First)
 	if log == nil {
 		return a
 	}
 	batches, err := r.read(log, from)
 	if err != nil {
-		return a
+		return a // Retention was faster, or the disk fails: the asker will ask again.
 	}
 	r.sends = r.sends[:0]
 	large := false
-	for len(batches) > 0 && !a.blocked {
-		var b record.Batch
-		if b, batches, err = record.Next(batches); err != nil {
-			break
+	for x := range records(batches, from, from+model.Offset(read.Count)) {
+		next := a.next + uint64(len(r.sends))
+		if at := uint64(x.Offset); at > next {
+			if next == read.First {
+				a.gap = at
+			}
+			break // Who wants what is behind the gap asks again, and is told.
 		}
-		for x, err := range b.Records(0) {
-			if err != nil || x.Offset >= end || a.blocked {
-				batches = nil
-				break
-			}
-			if x.Offset < from {
-				continue
-			}
-			if a.next == read.First && len(r.sends) == 0 && x.Offset > from {
-				a.gap = uint64(x.Offset)
-				return a
-			}
-			if uint64(x.Offset) != a.next+uint64(len(r.sends)) {
-				batches = nil // A gap: who wants what is behind it asks again, and is told.
-				break
-			}
-			large = large || len(x.Value) > copied
-			r.sends = append(r.sends, fabric.Send{Message: read.Message(uint64(x.Offset)), Content: x.Value})
-			if len(r.sends) == sentAtOnce {
-				r.flush(ctx, &a)
-			}
+		large = large || len(x.Value) > copied
+		r.sends = append(r.sends, fabric.Send{Message: read.Message(next), Content: x.Value})
+		if len(r.sends) == sentAtOnce && !r.flush(ctx, &a) {
+			break
 		}
 	}
 	r.flush(ctx, &a)
 	if large {
-		r.buf = nil
+		r.buf = nil // The socket has it.
 	}
 	return a
+}
+
+// records are those of batches from an offset on and before end, up to the first
+// that is damaged.
+func records(batches []byte, from, end model.Offset) iter.Seq[record.Record] {
+	return func(yield func(record.Record) bool) {
+		for len(batches) > 0 {
+			b, rest, err := record.Next(batches)
+			if err != nil || b.ComputeCRC() != b.CRC() {
+				return
+			}
+			for x, err := range b.Records(0) {
+				if err != nil || x.Offset >= end || x.Offset >= from && !yield(x) {
+					return
+				}
+			}
+			batches = rest
+		}
+	}
 }
 
 // read returns batches from the one that has an offset on.
@@ -225,16 +231,17 @@ func (r *reader) read(log *commitlog.Log, from model.Offset) ([]byte, error) {
 	return b, err
 }
 
-// flush sends what was gathered of an answer.
-func (r *reader) flush(ctx context.Context, a *answer) {
-	if a.blocked || len(r.sends) == 0 {
-		return
+// flush sends what was gathered of an answer, and reports whether all of it was.
+func (r *reader) flush(ctx context.Context, a *answer) bool {
+	if a.blocked {
+		return false
 	}
 	done := r.send(ctx, r.sends)
 	a.next += uint64(done)
 	a.blocked = done < len(r.sends)
 	r.served.Add(uint64(done))
 	r.sends = r.sends[:0]
+	return !a.blocked
 }
 
 // send publishes, and waits a little for who is slow. It returns how much was

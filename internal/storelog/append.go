@@ -121,7 +121,7 @@ func (l *Logs) write(p *Partition, r *fabric.Run) error {
 	if err != nil {
 		return err
 	}
-	p.used.Store(true)
+	l.touch(p)
 	if n := len(l.a.touched); n == 0 || l.a.touched[n-1] != p {
 		l.a.touched = append(l.a.touched, p)
 	}
@@ -310,10 +310,6 @@ func (l *Logs) sync(parts []*Partition) (failed []error) {
 	}
 	return failed
 }
-
-// manyDirty is from how many logs on one sync of the whole file system is
-// cheaper.
-const manyDirty = 8
 
 // refusal is when something was refused, for the log.
 type refusal struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
@@ -11,29 +12,92 @@ import (
 	"github.com/barnabas-log/barnabas/model"
 )
 
-// markInterval is how much a recovery may have to read, in time.
-const markInterval = 5 * time.Second
+const (
+	// tickInterval is how often the keeper looks at the disk, and at what is due.
+	tickInterval = time.Second
+	// markInterval bounds what a recovery has to read, in time; it is as much again
+	// for each markedAtOnce partitions, for all marks are in one file.
+	markInterval = 5 * time.Second
+	markedAtOnce = 20_000
+	// maxOpen is about how many partitions may have open files.
+	maxOpen = 2048
+	// manyDirty is from how many logs on one sync of the whole file system is
+	// cheaper than one of each.
+	manyDirty = 8
+)
 
-// keeper is what Keep and makeRoom know.
+// keeper is what Keep knows.
 type keeper struct {
-	marks datadir.Marks
-	at    map[model.Partition]model.Offset // The end at the last mark.
+	marks    datadir.Marks
+	nextMark time.Time
+	// unmarked are those that may have changed since the marks were written, open
+	// those that may have open files.
+	unmarked, open map[*Partition]struct{}
+	opened         atomic.Int64 // Partitions that were used since the last sweep.
+	wake           chan struct{}
 }
 
-func (k *keeper) init() { k.at = map[model.Partition]model.Offset{} }
+func (k *keeper) init() {
+	k.unmarked, k.open, k.wake = map[*Partition]struct{}{}, map[*Partition]struct{}{}, make(chan struct{}, 1)
+}
+
+// touch notes that a partition is used.
+func (l *Logs) touch(p *Partition) {
+	if !p.used.Load() && p.used.CompareAndSwap(false, true) && l.keep.opened.Add(1) > maxOpen {
+		select {
+		case l.keep.wake <- struct{}{}:
+		default:
+		}
+	}
+}
 
 // Keep takes marks, lets retention delete, and closes idle files, until ctx ends.
 func (l *Logs) Keep(ctx context.Context) {
-	tick := time.NewTicker(markInterval)
+	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := l.mark(); err != nil {
-				l.o.Log.Error("marks not taken", "dir", l.dir.Path(), "err", err)
-			}
+			l.Tick()
+		case <-l.keep.wake:
+			l.sweep()
+			l.sweep() // Twice: the first one only notes who is idle.
+		}
+	}
+}
+
+// Tick is one step of Keep, for tests.
+func (l *Logs) Tick() {
+	now := l.o.Now()
+	l.retain(now)
+	l.relieve()
+	l.dir.Restore()
+	if now.Before(l.keep.nextMark) {
+		return
+	}
+	l.keep.nextMark = now.Add(markInterval * time.Duration(1+len(l.keep.marks)/markedAtOnce))
+	l.sweep()
+	if err := l.mark(); err != nil {
+		l.o.Log.Error("marks not taken", "dir", l.dir.Path(), "err", err)
+	}
+}
+
+// sweep closes the files of those that were not used since the last one.
+func (l *Logs) sweep() {
+	k := &l.keep
+	k.opened.Store(0)
+	for _, p := range l.Partitions() {
+		if p.used.Load() && p.used.Swap(false) {
+			k.open[p], k.unmarked[p] = struct{}{}, struct{}{}
+		} else if _, open := k.open[p]; !open {
+			continue
+		} else {
+			delete(k.open, p)
+		}
+		if log := p.log.Load(); log != nil {
+			log.Idle()
 		}
 	}
 }
@@ -41,11 +105,15 @@ func (l *Logs) Keep(ctx context.Context) {
 // mark notes how far each log is durable, so that the next start need not read
 // what lies below.
 func (l *Logs) mark() error {
+	k := &l.keep
 	var errs []error
-	fresh := maps.Clone(l.keep.marks)
+	if len(k.unmarked) >= manyDirty {
+		errs = append(errs, l.dir.SyncAll()) // Then the sync of each has nothing to do.
+	}
+	fresh := maps.Clone(k.marks)
 	changed := false
 	take := func(name model.Partition, log *commitlog.Log) {
-		if have, ok := fresh[name]; ok && have.Offset == log.End() && have.Start == log.Start() || log.Err() != nil {
+		if have, ok := fresh[name]; log.Err() != nil || ok && have.Offset == log.End() && have.Start == log.Start() {
 			return
 		}
 		m, err := log.Checkpoint(nil)
@@ -55,7 +123,7 @@ func (l *Logs) mark() error {
 		}
 		fresh[name], changed = m, true
 	}
-	for _, p := range l.Partitions() {
+	for p := range k.unmarked {
 		if log := p.log.Load(); log != nil {
 			take(p.name, log)
 		}
@@ -65,10 +133,8 @@ func (l *Logs) mark() error {
 		if err := l.dir.WriteMarks(fresh, false); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		l.keep.marks = fresh
+		k.marks = fresh
 	}
+	clear(k.unmarked)
 	return errors.Join(errs...)
 }
-
-// makeRoom is told of every write before it.
-func (l *Logs) makeRoom(int64) {}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -67,6 +68,7 @@ type Logs struct {
 	}
 	a    appender
 	keep keeper
+	brim brim
 	stat struct{ records, bytes, syncs, refused, dropped atomic.Uint64 }
 }
 
@@ -79,7 +81,8 @@ type Partition struct {
 	name   model.Partition
 	log    atomic.Pointer[commitlog.Log] // Nil before the first record.
 	stored atomic.Int64                  // Records below it are stored.
-	used   atomic.Bool                   // Since the last look of the keeper.
+	used   atomic.Bool                   // Since the keeper's last sweep.
+	due    time.Time                     // The keeper's: when retention may have something to do.
 }
 
 // Start is the first sequence that is there.
@@ -101,13 +104,6 @@ func (p *Partition) Bytes() int64 {
 	return 0
 }
 
-// Log is where the records are, or nil if there never were any. It is for
-// reading, up to End.
-func (p *Partition) Log() *commitlog.Log {
-	p.used.Store(true)
-	return p.log.Load()
-}
-
 // ErrManifest says that the manifest does not go with the directories beside it.
 var ErrManifest = errors.New("storelog: the list of partitions is damaged")
 
@@ -123,6 +119,7 @@ func Open(path string, o Options) (*Logs, error) {
 	l.mu.known = map[fabric.Partition]*Partition{}
 	l.a.init()
 	l.keep.init()
+	l.brim.holders = map[*Partition]struct{}{}
 	if err := l.recover(); err != nil {
 		return nil, errors.Join(err, l.closeLogs(), dir.Close())
 	}
@@ -137,9 +134,9 @@ func (l *Logs) recover() error {
 	if err != nil {
 		return fmt.Errorf("storelog: %w", err)
 	}
-	l.keep.marks = r.Marks
-	if l.keep.marks == nil {
-		l.keep.marks = datadir.Marks{}
+	l.keep.marks = datadir.Marks{}
+	if r.Known {
+		maps.Copy(l.keep.marks, r.Marks)
 	}
 	if err := l.openManifest(&r); err != nil {
 		return fmt.Errorf("storelog: %w", err)
@@ -199,7 +196,12 @@ func (l *Logs) reopen(p *Partition, r *datadir.Recovery) error {
 }
 
 func (l *Logs) options() commitlog.Options {
-	return commitlog.Options{SegmentBytes: l.o.SegmentBytes, Events: l.tell}
+	o := commitlog.Options{SegmentBytes: l.o.SegmentBytes, Events: l.tell}
+	if l.o.Age > 0 {
+		// Else a partition with little in it would keep that for a week.
+		o.SegmentAge = max(l.o.Age/8, time.Minute)
+	}
+	return o
 }
 
 // tell logs what happens to logs.
@@ -248,6 +250,13 @@ func (l *Logs) Partition(number int) *Partition {
 	return l.mu.parts[number]
 }
 
+// Log is where the records of a partition are, or nil if there never were any. It
+// is for reading, up to the partition's End.
+func (l *Logs) Log(p *Partition) *commitlog.Log {
+	l.touch(p)
+	return p.log.Load()
+}
+
 // Watch has f called whenever a partition has got records or its start has moved,
 // without any lock, by the goroutine that did it.
 func (l *Logs) Watch(f func(*Partition)) {
@@ -268,6 +277,7 @@ func (l *Logs) changed(p *Partition) {
 // Close makes everything durable, marks it and gives the directory back. Append
 // and Keep have returned.
 func (l *Logs) Close() error {
+	l.sweep()
 	err := l.mark()
 	err = errors.Join(err, l.closeLogs())
 	if err == nil {
