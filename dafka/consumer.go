@@ -287,9 +287,10 @@ func (c *Consumer) deliver(records []Record) {
 
 func (c *Consumer) subscribed(prefix []byte) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.machine.Subscribed(prefix)
 	c.turnLocked()
+	c.mu.Unlock()
+	c.poke() // There may be a deadline.
 }
 
 func (c *Consumer) poke() {

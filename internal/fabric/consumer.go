@@ -176,6 +176,7 @@ func (c *Consumer) getHeads(topic string) {
 // Subscribed notes that somebody subscribed to this prefix at the consumer's
 // publisher. A store that listens is greeted.
 func (c *Consumer) Subscribed(prefix []byte) {
+	c.listens(prefix)
 	if len(prefix) > 1 && len(prefix) <= 1+maxName && Kind(prefix[0]) == ConsumerHello {
 		c.greet(prefix[1:])
 	}

@@ -1,7 +1,9 @@
 package fabric
 
 import (
+	"bytes"
 	"cmp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -184,6 +186,24 @@ func (f *fetcher) hasIt(c *cursor) {
 		f.hurry(c, c.sent.Add(f.retry))
 	}
 }
+
+// listens notes that somebody subscribed to this prefix at the publisher: who
+// listens to fetches from now on has missed those that were sent a moment ago,
+// when nodes had just met. They are sent again, once.
+func (f *fetcher) listens(prefix []byte) {
+	if len(prefix) == 0 || Kind(prefix[0]) != Fetch || len(f.heap) > maxHurried {
+		return
+	}
+	for _, c := range slices.Clone(f.heap) {
+		if c.tries == 1 && bytes.HasPrefix(c.address, prefix[1:]) {
+			f.hurry(c, c.sent.Add(welcomeInterval))
+		}
+	}
+}
+
+// maxHurried bounds what a stranger's subscription costs: with more fetches under
+// way the next ones will do.
+const maxHurried = 1024
 
 // isGone notes that somebody has no record before first any more.
 func (f *fetcher) isGone(now time.Time, c *cursor, first uint64) {

@@ -52,3 +52,43 @@ func TestHeadForNewcomers(t *testing.T) {
 		t.Errorf("the next is due at %v", p.Deadline())
 	}
 }
+
+// Who begins to listen to fetches has missed those of a moment ago, and gets them
+// once more: not again and again, and not those for others.
+func TestFetchForNewcomers(t *testing.T) {
+	now := time.Unix(1000, 0)
+	c := NewConsumer(ConsumerOptions{Address: "C", Reset: Earliest})
+	c.Subscribe(now, "letters")
+	fetches := func() (of []string) {
+		for _, s := range c.Drain().Sends {
+			if s.Kind == Fetch {
+				of = append(of, string(s.Topic))
+			}
+		}
+		return of
+	}
+	for _, address := range []string{"P1", "P2"} {
+		c.Handle(now, &Message{Kind: Head, Topic: []byte("letters"), Subject: []byte("letters"), Address: []byte(address), Sequence: 4}, nil, "")
+	}
+	if got := fetches(); len(got) != 2 {
+		t.Fatalf("fetched from %v", got)
+	}
+	for _, x := range []struct {
+		name   string
+		prefix []byte
+		after  time.Duration
+		want   int
+	}{
+		{"not to fetches", Ack.Prefix("P1"), 20 * time.Millisecond, 0},
+		{"somebody else", Fetch.Prefix("P3"), 20 * time.Millisecond, 0},
+		{"one of them", Fetch.Prefix("P1"), 20 * time.Millisecond, 1},
+		{"the same again", Fetch.Prefix("P1"), 40 * time.Millisecond, 0},
+		{"a store", Fetch.Prefix(""), 50 * time.Millisecond, 1},
+		{"another store", Fetch.Prefix(""), 60 * time.Millisecond, 0},
+	} {
+		c.Subscribed(x.prefix)
+		if c.Tick(now.Add(x.after)); len(fetches()) != x.want {
+			t.Errorf("%s: not %d fetches", x.name, x.want)
+		}
+	}
+}

@@ -113,6 +113,7 @@ func (w *Writer) add(p Partition, end uint64) *written {
 // Subscribed notes that somebody subscribed to this prefix at the writer's
 // publisher. Another store's reader that listens is greeted.
 func (w *Writer) Subscribed(prefix []byte) {
+	w.listens(prefix)
 	if len(prefix) > 1 && len(prefix) <= 1+maxName && Kind(prefix[0]) == ConsumerHello {
 		w.greet(prefix[1:])
 	}
