@@ -205,6 +205,7 @@ func (s *toolScript) cluster() {
 	s.do(1, `Could not upgrade no.such to 1`, "FeatureCommand upgrade --feature no.such=1")
 	s.do(0, `LeaderId:\s+1\n(.|\n)*HighWatermark:\s+[1-9](.|\n)*CurrentVoters:\s+\[\{"id": 1`, "MetadataQuorumCommand --bootstrap-server BROKER describe --status")
 	s.do(0, `^1\s.*\s0\s.*Leader`, "MetadataQuorumCommand --bootstrap-server BROKER describe --replication")
+	s.do(1, `Cluster doesn't support removing voter because the kraft.version feature is 0`, "MetadataQuorumCommand --bootstrap-server BROKER remove-controller --controller-id 1 --controller-directory-id AAAAAAAAAAAAAAAAAAAAAg")
 	s.do(0, ``, "LeaderElectionCommand --election-type preferred --all-topic-partitions")
 	s.do(0, `Valid replica already elected for partitions tools-a-0`, "LeaderElectionCommand --election-type preferred --topic tools-a --partition 0")
 	s.do(0, `Valid replica already elected for partitions tools-a-1`, "LeaderElectionCommand --election-type unclean --topic tools-a --partition 1")
