@@ -36,7 +36,7 @@ between them (Dafka, ZeroMQ's RFC 46). Nodes of the C implementation take part u
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDafkaTowerCmd(), newDafkaStoreCmd(), newDafkaProduceCmd(), newDafkaConsumeCmd(), newDafkaStatusCmd(), newDafkaKeysCmd())
+	cmd.AddCommand(newDafkaTowerCmd(), newDafkaStoreCmd(), newDafkaProduceCmd(), newDafkaConsumeCmd(), newDafkaStatusCmd(), newDafkaBenchCmd(), newDafkaKeysCmd())
 	return cmd
 }
 
