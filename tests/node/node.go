@@ -227,6 +227,16 @@ func built() (string, error) {
 	return binary.file, binary.err
 }
 
+// Binary is the program, for tests that start other commands than serve.
+func Binary(t *testing.T) string {
+	t.Helper()
+	file, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // Main runs a package's tests and removes the binary that they built.
 func Main(m *testing.M) {
 	code := m.Run()
