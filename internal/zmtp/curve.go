@@ -255,7 +255,7 @@ func (s *curveServer) admit(initiate []byte) ([]byte, *agreement, error) {
 	}
 	if ask := s.curve.Authenticate; ask != nil {
 		if err := ask(client, s.remote); err != nil {
-			return nil, nil, fmt.Errorf("%w: client %v: %w", errNotAllowed, client, err)
+			return nil, nil, &refusal{reasonNotAllowed, fmt.Errorf("%w: client %v: %w", errNotAllowed, client, err)}
 		}
 	}
 	reply := binary.BigEndian.AppendUint64(appendCommand(nil, commandReady), 1)

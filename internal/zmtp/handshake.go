@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -22,6 +23,23 @@ const (
 
 // errNotAllowed is why a connection is refused that broke no rule.
 var errNotAllowed = errors.New("not allowed")
+
+// refusal is an errNotAllowed that the peer is told: its reason goes out in an
+// ERROR.
+type refusal struct {
+	reason string
+	error
+}
+
+func (r *refusal) Unwrap() error { return r.error }
+
+const (
+	reasonSocketType = "Incompatible socket type"
+	reasonNotAllowed = "400" // As libzmq's authenticators (RFC 27) say it.
+
+	// farewell is how long a refused peer may take to read why.
+	farewell = time.Second
+)
 
 func appendGreeting(dst []byte, mechanism string, server bool) []byte {
 	start := len(dst)
@@ -126,7 +144,8 @@ func (p *Peer) shakeHands() error {
 		return err
 	}
 	if !p.socket.options.Kind.speaksTo(a.socketType) {
-		return fmt.Errorf("%w: a %.20q socket at a %v", errNotAllowed, a.socketType, p.socket.options.Kind)
+		err := fmt.Errorf("%w: a %.20q socket at a %v", errNotAllowed, a.socketType, p.socket.options.Kind)
+		return &refusal{reasonSocketType, err}
 	}
 	p.key, p.cipher = a.key, a.cipher
 	if a.cipher != nil {
@@ -191,6 +210,20 @@ func (p *Peer) agree(m mechanism) (*agreement, error) {
 		if end != nil {
 			return end, nil
 		}
+	}
+}
+
+// refuse tells the peer why it is not let in, if err says so, and waits until it
+// has hung up, for a moment.
+func (p *Peer) refuse(err error) {
+	var r *refusal
+	if !errors.As(err, &r) {
+		return
+	}
+	p.queue.command(appendCommand(nil, commandError, []byte{byte(len(r.reason))}, []byte(r.reason)))
+	p.queue.end()
+	if p.conn.SetDeadline(time.Now().Add(farewell)) == nil {
+		_, _ = io.Copy(io.Discard, p.conn)
 	}
 }
 

@@ -159,6 +159,7 @@ func (p *Peer) sever() {
 // read is the reader's goroutine.
 func (p *Peer) read() error {
 	if err := p.shakeHands(); err != nil {
+		p.refuse(err)
 		return fmt.Errorf("handshake: %w", err)
 	}
 	if err := p.socket.attach(p); err != nil {

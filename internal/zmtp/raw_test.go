@@ -62,6 +62,7 @@ func (r raw) expectEnd() {
 	if e := net.Error(nil); errors.As(err, &e) && e.Timeout() {
 		r.t.Fatal("the connection is not closed")
 	}
+	_ = r.conn.Close()
 }
 
 // greet shakes hands as a socket of that type and of ZMTP 3.minor.

@@ -227,33 +227,6 @@ func TestReceiveHighWater(t *testing.T) {
 	}
 }
 
-// A reader that waits for room in the inbox ends with its connection.
-func TestDisconnectFullInbox(t *testing.T) {
-	pub := open(t, Options{Kind: XPub})
-	sub := open(t, Options{Kind: Sub, ReceiveHighWater: 1})
-	subscribe(t, sub, "")
-	endpoint := bind(t, pub)
-	connect(t, sub, endpoint)
-	expectEvents(t, pub, "+ 1")
-	go func() { _, _ = pub.SendWait(patient(t), slices.Repeat([]Message{{[]byte("x")}}, 10_000)) }()
-	full := func() bool { // A reader waits with a batch that it holds.
-		sub.inbox.mu.Lock()
-		defer sub.inbox.mu.Unlock()
-		return sub.inbox.messages > 0
-	}
-	for !full() {
-		runtime.Gosched()
-	}
-	if err := sub.Disconnect(endpoint); err != nil {
-		t.Fatal(err)
-	}
-	for ctx := patient(t); len(sub.Peers()) > 0; runtime.Gosched() {
-		if ctx.Err() != nil {
-			t.Fatal("the reader waits for ever")
-		}
-	}
-}
-
 // A batch that was not released stays as it is.
 func TestBatchIsTheReceivers(t *testing.T) {
 	pub, sub := open(t, Options{Kind: XPub}), open(t, Options{Kind: Sub})

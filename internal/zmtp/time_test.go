@@ -255,6 +255,33 @@ func TestDisconnectStalled(t *testing.T) {
 	})
 }
 
+// A reader that waits for room in the inbox ends with its connection.
+func TestDisconnectFullInbox(t *testing.T) {
+	inTime(t, func(t *testing.T, m *memory) {
+		pub := New(m.options(Options{Kind: XPub}))
+		defer closeNow(t, pub)
+		bindAt(t, pub, somewhere)
+		sub := New(m.options(Options{Kind: Sub, ReceiveHighWater: 1}))
+		defer closeNow(t, sub)
+		subscribe(t, sub, "")
+		connect(t, sub, somewhere)
+		expectEvents(t, pub, "+ 1")
+		for range 3 {
+			send(pub, "x")
+			synctest.Wait()
+		}
+		if n := sub.Stats().Received; n != 1 {
+			t.Errorf("%d messages are in an inbox for one", n)
+		}
+		if err := sub.Disconnect(somewhere); err != nil {
+			t.Fatal(err)
+		}
+		if synctest.Wait(); len(sub.Peers()) != 0 {
+			t.Error("the reader still waits")
+		}
+	})
+}
+
 // A failing accept is not the end of the listener.
 func TestAcceptFails(t *testing.T) {
 	inTime(t, func(t *testing.T, m *memory) {

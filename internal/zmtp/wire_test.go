@@ -159,6 +159,15 @@ func TestMalformed(t *testing.T) {
 	expectMessages(t, good, "a|fine")
 }
 
+// Who is refused without having broken a rule is told why.
+func TestRefusal(t *testing.T) {
+	pub := open(t, Options{Kind: Pub})
+	r := dial(t, bind(t, pub))
+	r.greet("DEALER", 1)
+	r.expect(ready("PUB"), command("ERROR", "\x18Incompatible socket type"))
+	r.expectEnd()
+}
+
 // A length costs nothing until its bytes are here.
 func TestClaims(t *testing.T) {
 	sub := open(t, Options{Kind: Sub, MaxMessage: 1 << 30})
