@@ -154,6 +154,9 @@ func (l *Logs) ready(p *Partition, first model.Offset) (log *commitlog.Log, err 
 		}
 		l.a.madeDir = true
 	}
+	if err := log.Err(); err != nil {
+		return nil, err
+	}
 	if first < log.End() {
 		return nil, fmt.Errorf("%w: %d, end %d", commitlog.ErrNotNext, first, log.End())
 	}
