@@ -93,10 +93,8 @@ func act(t *testing.T, c *choices, now *time.Time, p *Producer, cons *Consumer, 
 	case 3:
 		cons.Unsubscribe(string(c.name()))
 	case 4:
-		prefix := StoreHello.Prefix(string(c.name()))
-		if c.of(2) == 0 {
-			prefix[0] = byte(ConsumerHello)
-		}
+		prefix := []Kind{StoreHello, ConsumerHello, Head, Fetch}[c.of(4)].Prefix(string(c.name()))
+		p.Subscribed(*now, prefix)
 		cons.Subscribed(prefix)
 		w.Subscribed(prefix)
 		r.Subscribed(prefix)

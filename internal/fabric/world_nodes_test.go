@@ -45,6 +45,9 @@ func (p *producer) start() {
 		p.released(before)
 		p.drain()
 	}
+	if w.rng.IntN(2) == 0 { // C's have a socket that does not tell.
+		n.subscribed = func(prefix []byte) { p.machine.Subscribed(w.now, prefix) }
+	}
 	n.tick = func() { p.machine.Tick(w.now); p.drain() }
 	n.deadline = p.machine.Deadline
 	n.gone = p.machine.Gone
