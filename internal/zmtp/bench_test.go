@@ -22,13 +22,23 @@ func BenchmarkPublish(b *testing.B) {
 	b.Run("57+100/hwm=100000", func(b *testing.B) {
 		publish(b, two, 64, Options{SendHighWater: 100_000, ReceiveHighWater: 100_000})
 	})
+	server, client := curvePair()
+	b.Run("100/curve", func(b *testing.B) { publishCurve(b, one, server, client) })
+	b.Run("57+100/curve", func(b *testing.B) { publishCurve(b, two, server, client) })
+}
+
+func publishCurve(b *testing.B, m Message, server, client *Curve) {
+	publishTo(b, m, 64, Options{Kind: XPub, Curve: server}, Options{Kind: Sub, Curve: client})
 }
 
 func publish(b *testing.B, m Message, batch int, o Options) {
-	o.Kind = XPub
-	pub := open(b, o)
-	o.Kind = Sub
-	sub := open(b, o)
+	from, to := o, o
+	from.Kind, to.Kind = XPub, Sub
+	publishTo(b, m, batch, from, to)
+}
+
+func publishTo(b *testing.B, m Message, batch int, from, to Options) {
+	pub, sub := open(b, from), open(b, to)
 	connect(b, sub, bind(b, pub))
 	subscribe(b, sub, "m")
 	expectEvents(b, pub, "+m 1")

@@ -174,7 +174,8 @@ func (c *curveClient) ready(rest []byte) (*agreement, error) {
 	if err != nil {
 		return nil, err
 	}
-	session := &curveSession{shared: *c.shared, ours: nonceMessageClient, theirs: nonceMessageServer, sent: 2, got: n}
+	session := newCurveSession(c.shared, nonceMessageClient, nonceMessageServer)
+	session.sent, session.got = 2, n
 	return &agreement{socketType: socketType, key: &c.curve.ServerKey, cipher: session}, nil
 }
 
@@ -260,7 +261,8 @@ func (s *curveServer) admit(initiate []byte) ([]byte, *agreement, error) {
 	}
 	reply := binary.BigEndian.AppendUint64(appendCommand(nil, commandReady), 1)
 	reply = box.SealAfterPrecomputation(reply, s.metadata, counted(nonceReady, 1), &shared)
-	session := &curveSession{shared: shared, ours: nonceMessageServer, theirs: nonceMessageClient, sent: 1, got: n}
+	session := newCurveSession(&shared, nonceMessageServer, nonceMessageClient)
+	session.sent, session.got = 1, n
 	return reply, &agreement{socketType: socketType, key: &client, cipher: session}, nil
 }
 
@@ -275,11 +277,17 @@ func (s *curveServer) checkVouch(client Key, vouch []byte) error {
 }
 
 // curveSession encrypts frames after the handshake: each is a MESSAGE in a frame of
-// its own. The queue's lock guards sent, the reader's goroutine owns got.
+// its own. The queue's lock guards what concerns sending, the reader's goroutine
+// owns the rest.
 type curveSession struct {
 	shared       [32]byte
-	ours, theirs string // Prefixes of nonces.
-	sent, got    uint64 // Last nonces.
+	sent, got    uint64   // Counters of the last nonces.
+	ours, theirs [24]byte // The nonces: a prefix, and room for the counter.
+	plain        []byte   // What is being sealed.
+}
+
+func newCurveSession(shared *[32]byte, ours, theirs string) *curveSession {
+	return &curveSession{shared: *shared, ours: *counted(ours, 0), theirs: *counted(theirs, 0)}
 }
 
 // Flags inside a MESSAGE.
@@ -303,8 +311,13 @@ func (c *curveSession) seal(dst []byte, flags byte, body []byte) []byte {
 	dst = appendHeader(dst, 0, messageHeader+box.Overhead+1+len(body))
 	dst = appendCommand(dst, curveMessage)
 	dst = binary.BigEndian.AppendUint64(dst, c.sent)
-	plain := append(append(make([]byte, 0, 1+len(body)), inner), body...)
-	return box.SealAfterPrecomputation(dst, plain, counted(c.ours, c.sent), &c.shared)
+	binary.BigEndian.PutUint64(c.ours[16:], c.sent)
+	c.plain = append(append(c.plain[:0], inner), body...)
+	dst = box.SealAfterPrecomputation(dst, c.plain, &c.ours, &c.shared)
+	if cap(c.plain) > maxBuffer {
+		c.plain = nil // Rarely needed.
+	}
+	return dst
 }
 
 func (c *curveSession) open(dst, body []byte) (flags byte, plain []byte, err error) {
@@ -316,7 +329,8 @@ func (c *curveSession) open(dst, body []byte) (flags byte, plain []byte, err err
 	if n <= c.got {
 		return 0, nil, fmt.Errorf("%w: MESSAGE %d after %d", ErrMalformed, n, c.got)
 	}
-	plain, ok := box.OpenAfterPrecomputation(dst, rest[shortNonce:], counted(c.theirs, n), &c.shared)
+	binary.BigEndian.PutUint64(c.theirs[16:], n)
+	plain, ok := box.OpenAfterPrecomputation(dst, rest[shortNonce:], &c.theirs, &c.shared)
 	if !ok {
 		return 0, nil, errBox(curveMessage)
 	}

@@ -25,9 +25,9 @@ const (
 
 // Send queues a message for every peer that subscribes to a prefix of its first
 // frame, and returns for how many, and for how many not because their queues are
-// full. It never waits. Frames of more than 4 KiB are not copied: nobody may change
-// a frame afterwards. A message without frames, and one of a subscriber, is for
-// nobody.
+// full. It never waits. Frames of more than MaxCopied bytes are not copied: nobody
+// may change them afterwards. A message without frames, and one of a subscriber,
+// is for nobody.
 func (s *Socket) Send(frames ...[]byte) (peers, dropped int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,7 +37,7 @@ func (s *Socket) Send(frames ...[]byte) (peers, dropped int) {
 }
 
 // SendBatch sends messages as Send does, for less than a Send of each. The slice
-// may be used again, the frames not. The counts are sums.
+// may be used again, and its frames up to MaxCopied bytes. The counts are sums.
 func (s *Socket) SendBatch(messages []Message) (peers, dropped int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

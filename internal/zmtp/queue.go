@@ -6,11 +6,13 @@ import (
 	"sync"
 )
 
+// MaxCopied is the longest frame, in bytes, that Send copies: its memory may be
+// used again at once. A longer one is queued as it is.
+const MaxCopied = 4 << 10
+
 const (
 	// Small frames are gathered in chunks: one write takes many messages.
 	chunkBytes = 32 << 10
-	// A frame of more bytes is not copied but queued as it is.
-	maxCopied = 4 << 10
 	// One write takes up to that many bytes. What is being written still counts
 	// as queued, so less would keep senders from room that is nearly there.
 	maxWrite = 256 << 10
@@ -130,7 +132,7 @@ func (q *queue) appendLocked(flags byte, body []byte) {
 		before := len(p.data)
 		p.data = q.seal.seal(p.data, flags, body)
 		q.bytes += len(p.data) - before
-	case len(body) <= maxCopied:
+	case len(body) <= MaxCopied:
 		p := q.roomLocked(maxHeader + len(body))
 		before := len(p.data)
 		p.data = appendFrame(p.data, flags, body)

@@ -134,7 +134,7 @@ func TestSendHighWater(t *testing.T) {
 		})
 	}
 	small := Message{[]byte("a"), make([]byte, 100)}
-	large := Message{[]byte("a"), make([]byte, 3*maxCopied), nil, make([]byte, 300)}
+	large := Message{[]byte("a"), make([]byte, 3*MaxCopied), nil, make([]byte, 300)}
 	f("small", Options{SendHighWater: 50}, small)
 	f("large", Options{SendHighWater: 50}, large)
 	f("bytes", Options{SendHighWater: 1 << 30, SendHighWaterBytes: 50 * sizeOf(small)}, small)

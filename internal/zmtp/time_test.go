@@ -169,7 +169,7 @@ func TestLinger(t *testing.T) {
 			r.expect([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x00"), greeting(1)[9:], ready("XPUB"))
 			expectEvents(t, pub, "+ 1")
 			send(pub, "last")
-			send(pub, strings.Repeat("x", 2*maxCopied))
+			send(pub, strings.Repeat("x", 2*MaxCopied))
 			if !lost {
 				go func() { time.Sleep(want); r.expectEnd() }()
 			}
