@@ -51,6 +51,7 @@ type classic struct {
 	joining      int               // How many wait for the answer to JoinGroup.
 	bytes        int               // What the members take in the group's record,
 	held         int               // and what they take here, with all of their protocols.
+	allHeld      *int              // The sum of held over all groups; nil for one that may not come to be.
 
 	// topics are those that the members subscribe to, if that is known: the
 	// protocol is that of consumers, and could be read.
@@ -101,6 +102,7 @@ func (m *Machine) live(g *group) *classic {
 		return g.classic
 	}
 	c := newClassic(g, m.millis)
+	c.allHeld = &m.held
 	if r := g.record; r != nil {
 		c.protocolType, c.protocol, c.generation, c.leader, c.since = r.ProtocolType, r.Protocol, r.Generation, textOf(r.Leader), r.CurrentStateTimestamp
 		for i := range r.Members {
@@ -175,11 +177,17 @@ func (c *classic) countProtocols(member *classicMember, by int) {
 	}
 	c.bytes += by * member.size()
 	c.held += by * member.held()
+	if c.allHeld != nil {
+		*c.allHeld += by * member.held()
+	}
 }
+
+// memberBytes is about what a member takes that says nothing.
+const memberBytes = 500
 
 // held is about what a member takes in memory.
 func (member *classicMember) held() int {
-	n := 0
+	n := memberBytes
 	for _, p := range member.protocols {
 		n += 64 + len(p.Name) + len(p.Metadata)
 	}

@@ -47,7 +47,8 @@
 //   - a group has at most 10,000 members, and as many who were given an id and
 //     have not joined; 10,000 groups exist in which nobody has joined yet. A
 //     classic group's members have to fit a record, and with all their protocols
-//     eight, or GROUP_MAX_SIZE_REACHED;
+//     eight, and those of all classic groups [Options.MaxBytes], or
+//     GROUP_MAX_SIZE_REACHED;
 //   - regular expressions are Go's, which RE2/J's are but for details of Unicode
 //     classes; they have at most 4096 bytes and 1000 instructions, and those of a
 //     group 250 in number and 10,000 instructions: INVALID_REGULAR_EXPRESSION;

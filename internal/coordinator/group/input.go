@@ -70,4 +70,11 @@ type Options struct {
 	// MaxBatch is the most bytes that one batch of records may have; it is that
 	// of the runtime.
 	MaxBatch int
+	// MaxBytes bounds, roughly, the memory for the members of classic groups,
+	// which Kafka lets grow; 0 means DefaultMaxBytes.
+	MaxBytes int
 }
+
+// DefaultMaxBytes is enough for some 100,000 members of one shard that subscribe
+// to some dozens of topics.
+const DefaultMaxBytes = 256 << 20

@@ -161,11 +161,12 @@ func (m *Machine) accepts(c *classic, id string) bool {
 // hasRoom reports whether a member can be held, and written, beside the others
 // or in the place of one.
 func (m *Machine) hasRoom(c *classic, member, instead *classicMember) bool {
-	bytes, held, members := c.bytes+member.size(), c.held+member.held(), len(c.members)
+	bytes, held, members := c.bytes+member.size(), member.held(), len(c.members)
 	if instead != nil {
 		bytes, held, members = bytes-instead.size(), held-instead.held(), members-1
 	}
-	return members < maxMembers && bytes < m.opts.MaxBatch && held < maxProtocols*m.opts.MaxBatch
+	return members < maxMembers && bytes < m.opts.MaxBatch && c.held+held < maxProtocols*m.opts.MaxBatch &&
+		(held <= 0 || m.held+held <= m.opts.MaxBytes)
 }
 
 func (m *Machine) joinNew(c *classic, p parked, q *Request, body *wire.JoinGroupRequest) {

@@ -155,6 +155,37 @@ func TestProtocolsAreBounded(t *testing.T) {
 	}
 }
 
+// So are the members of all groups together, for a stranger can name ever other
+// groups; who is there already stays, and who goes makes room.
+func TestMembersOfAllGroupsAreBounded(t *testing.T) {
+	s := quickStage(t, Options{MaxBytes: 100_000})
+	var last *wire.JoinGroupRequest
+	refused := 0
+	for i := range 20 {
+		q := classicJoin(fmt.Sprint("g", i), "", "range")
+		q.Protocols[0].Metadata = make([]byte, 9_000)
+		q.MemberID = s.joins(q).MemberID
+		if r := s.joins(q); r == nil {
+			last = q
+		} else if refused++; wire.ErrorCode(r.ErrorCode) != wire.GroupMaxSizeReached {
+			t.Fatal(show(r))
+		}
+	}
+	if refused != 10 || s.held > 100_000 {
+		t.Errorf("%d refused, %d bytes held", refused, s.held)
+	}
+	if r := s.joins(last); r != nil {
+		t.Errorf("one who is there: %s", show(r))
+	}
+	s.wait(10 * time.Minute) // Their sessions are over.
+	if s.held != 0 {
+		t.Errorf("%d bytes are held by nobody", s.held)
+	}
+	if r := s.joins(classicJoin("another", "", "range")); wire.ErrorCode(r.ErrorCode) != wire.MemberIDRequired {
+		t.Error(show(r))
+	}
+}
+
 // An assignment that is too large to write is refused with Kafka's code, and the
 // group goes on.
 func TestLargeAssignmentIsRefused(t *testing.T) {

@@ -62,6 +62,9 @@ func New(o Options) *Machine {
 	if o.MaxBatch <= 0 {
 		o.MaxBatch = 1 << 20
 	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
 	if o.Image == nil {
 		o.Image = metadata.Empty()
 	}

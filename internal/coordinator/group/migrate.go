@@ -143,6 +143,7 @@ func (m *Machine) endClassic(g *group) {
 	m.timers.stop(&c.joinTimer)
 	m.timers.stop(&c.syncTimer)
 	g.classic = nil
+	m.held -= c.held
 }
 
 // expel takes members out of a consumer group. If only classic ones are left,
@@ -237,6 +238,8 @@ func (m *Machine) downgrade(g *group, without []*member, joins *member, replaced
 	}
 	m.unwatch(g)
 	g.classic = next
+	next.allHeld = &m.held
+	m.held += next.held
 	for _, id := range next.ids() {
 		m.alive(next.members[id])
 	}

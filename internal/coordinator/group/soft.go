@@ -22,6 +22,7 @@ type soft struct {
 	sweepTimer timer
 	sweeping   []string // Groups that are still to be swept.
 
+	held   int      // By members of classic groups, in bytes.
 	shells []*group // In the order in which they were made.
 	shelf  uint64   // The number of the first of these.
 	jobs   map[string]*job

@@ -250,7 +250,26 @@ func (w *world) crash(end int) {
 }
 
 // step lets something happen.
+// heldRight compares what members are said to hold with what they do.
+func (w *world) heldRight() error {
+	sum := 0
+	for _, g := range w.groups {
+		if g.classic != nil {
+			for _, member := range g.classic.members {
+				sum += member.held()
+			}
+		}
+	}
+	if sum != w.held {
+		return fmt.Errorf("members hold %d bytes, not %d", sum, w.held)
+	}
+	return nil
+}
+
 func (w *world) step() error {
+	if err := w.heldRight(); err != nil {
+		return err
+	}
 	switch n := w.IntN(40); {
 	case n == 0:
 		w.crash(w.committed + w.IntN(len(w.log)-w.committed+1))
