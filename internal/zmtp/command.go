@@ -46,6 +46,8 @@ func commandName(b []byte) string {
 		return commandPing
 	case commandPong:
 		return commandPong
+	case curveMessage:
+		return curveMessage
 	}
 	return string(b)
 }

@@ -283,7 +283,8 @@ type curveSession struct {
 	shared       [32]byte
 	sent, got    uint64   // Counters of the last nonces.
 	ours, theirs [24]byte // The nonces: a prefix, and room for the counter.
-	plain        []byte   // What is being sealed.
+	plain        []byte   // What was sealed last, to be used again.
+	opened       []byte   // What was opened last.
 }
 
 func newCurveSession(shared *[32]byte, ours, theirs string) *curveSession {
@@ -315,30 +316,32 @@ func (c *curveSession) seal(dst []byte, flags byte, body []byte) []byte {
 	c.plain = append(append(c.plain[:0], inner), body...)
 	dst = box.SealAfterPrecomputation(dst, c.plain, &c.ours, &c.shared)
 	if cap(c.plain) > maxBuffer {
-		c.plain = nil // Rarely needed.
+		c.plain = nil
 	}
 	return dst
 }
 
-func (c *curveSession) open(dst, body []byte) (flags byte, plain []byte, err error) {
+func (c *curveSession) open(body []byte) (frame, error) {
 	name, rest, err := parseCommand(body)
 	if err != nil || name != curveMessage || len(rest) < shortNonce+box.Overhead+1 {
-		return 0, nil, fmt.Errorf("%w: a frame in the clear", ErrMalformed)
+		return frame{}, fmt.Errorf("%w: a frame in the clear", ErrMalformed)
 	}
 	n := binary.BigEndian.Uint64(rest)
 	if n <= c.got {
-		return 0, nil, fmt.Errorf("%w: MESSAGE %d after %d", ErrMalformed, n, c.got)
+		return frame{}, fmt.Errorf("%w: MESSAGE %d after %d", ErrMalformed, n, c.got)
 	}
 	binary.BigEndian.PutUint64(c.theirs[16:], n)
-	plain, ok := box.OpenAfterPrecomputation(dst, rest[shortNonce:], &c.theirs, &c.shared)
+	opened, ok := box.OpenAfterPrecomputation(c.opened[:0], rest[shortNonce:], &c.theirs, &c.shared)
 	if !ok {
-		return 0, nil, errBox(curveMessage)
+		return frame{}, errBox(curveMessage)
 	}
-	c.got = n
-	inner := plain[0]
-	flags = inner & curveMore
-	if inner&curveCommand != 0 {
-		flags |= flagCommand
+	c.got, c.opened = n, opened
+	f := frame{flags: opened[0] & curveMore, body: opened[1:]}
+	if opened[0]&curveCommand != 0 {
+		f.flags |= flagCommand
 	}
-	return flags, plain[1:], nil
+	if cap(opened) > maxBuffer {
+		c.opened, f.owned = nil, true
+	}
+	return f, nil
 }

@@ -192,20 +192,20 @@ func TestCurveMessages(t *testing.T) {
 				if err != nil || outer&^flagLong != 0 || claimed != len(sealed)-n {
 					t.Fatalf("header % x: %v", sealed[:9], err)
 				}
-				if _, _, err := pair[0].open(nil, sealed[n:]); err == nil {
+				if _, err := pair[0].open(sealed[n:]); err == nil {
 					t.Error("the sender's own side opened it")
 				}
 				tampered := bytes.Clone(sealed[n:])
 				tampered[len(tampered)-1] ^= 1
-				got, plain, err := pair[1].open(nil, sealed[n:])
-				if err != nil || got != flags || !bytes.Equal(plain, body) {
-					t.Errorf("%d bytes with flags %d came as %d with %d: %v", size, flags, len(plain), got, err)
+				got, err := pair[1].open(sealed[n:])
+				if err != nil || got.flags != flags || !bytes.Equal(got.body, body) {
+					t.Errorf("%d bytes with flags %d came as %d with %d: %v", size, flags, len(got.body), got.flags, err)
 				}
 				if first == nil {
 					first = sealed[n:]
 				}
 				for _, bad := range [][]byte{first, tampered, body, {}} {
-					if _, _, err := pair[1].open(nil, bad); !errors.Is(err, ErrMalformed) {
+					if _, err := pair[1].open(bad); !errors.Is(err, ErrMalformed) {
 						t.Errorf("opened % .20x: %v", bad, err)
 					}
 				}
@@ -247,7 +247,7 @@ func FuzzCurve(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, a := range []*agreement{s, c} {
-			if _, _, err := a.cipher.open(nil, body); err == nil {
+			if _, err := a.cipher.open(body); err == nil {
 				t.Error("a forged message was opened")
 			}
 		}

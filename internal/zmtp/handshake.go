@@ -95,8 +95,8 @@ type agreement struct {
 // cipher is one connection's encryption, in both directions.
 type cipher interface {
 	sealer
-	// open returns what a frame's body holds, appended to dst.
-	open(dst, body []byte) (flags byte, plain []byte, err error)
+	// open returns the frame that is sealed in a frame's body.
+	open(body []byte) (frame, error)
 }
 
 // null is the mechanism NULL: both sides say READY.

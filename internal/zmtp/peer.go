@@ -23,7 +23,6 @@ type Peer struct {
 	in      reader
 	minor   byte // Of the peer's ZMTP version 3.
 	cipher  cipher
-	scratch []byte // Decrypted frames.
 	batch   *Batch // Nil if nothing has come since the last one.
 	size    int    // Of the message that is not yet complete.
 	pending bool   // The message goes on.
@@ -193,7 +192,7 @@ func (p *Peer) readFrame() error {
 		return err
 	}
 	if p.cipher != nil {
-		if f, err = p.decrypt(f); err != nil {
+		if f, err = p.cipher.open(f.body); err != nil {
 			return err
 		}
 	}
@@ -205,18 +204,6 @@ func (p *Peer) readFrame() error {
 	default:
 		return p.handleMessage(f)
 	}
-}
-
-func (p *Peer) decrypt(f frame) (frame, error) {
-	flags, plain, err := p.cipher.open(p.scratch[:0], f.body)
-	if err != nil {
-		return frame{}, err
-	}
-	if cap(plain) <= maxBuffer {
-		p.scratch = plain
-		return frame{flags: flags, body: plain}, nil
-	}
-	return frame{flags: flags, body: plain, owned: true}, nil
 }
 
 func (p *Peer) handleCommand(body []byte) error {
