@@ -59,11 +59,14 @@ func crash(t *testing.T, seed uint64) {
 	var cuts []cut
 	h.fs = vfs.NewFaulty(h.mem, func(op vfs.Op) error {
 		if (op.Durable() || op.Kind == vfs.OpWrite) && rng.IntN(60) == 0 && len(cuts) < 12 {
-			disk := h.mem.KillClone()
-			if sync {
-				disk = h.mem.CrashClone(rng)
+			c := cut{h.mem.KillClone(), maps.Clone(promised)}
+			if rng.IntN(2) == 0 {
+				c.disk = h.mem.CrashClone(rng)
+				if !sync {
+					c.promised = nil // It starts, and what it has is right.
+				}
 			}
-			cuts = append(cuts, cut{disk, maps.Clone(promised)})
+			cuts = append(cuts, c)
 		}
 		return nil
 	})
@@ -92,18 +95,50 @@ func crash(t *testing.T, seed uint64) {
 	for _, c := range cuts {
 		n := h.on(c.disk)
 		for p, want := range c.promised {
-			it := n.find(p)
-			if it.Number != want.number || it.End() < want.end {
+			if it := n.find(p); it.Number != want.number || it.End() < want.end {
 				t.Fatalf("%v is number %d up to %d, promised %+v", p, it.Number, it.End(), want)
 			}
-			n.expect(p, it.Number, 0, it.End())
-			n.append(run(p, it.End(), 5))
 		}
+		// What is found counts as stored, and must be as safe as what is appended.
+		ends := n.ends()
+		n = n.cutAgain(rng)
+		n.haveAll(ends)
+		for p := range ends {
+			n.append(run(p, n.find(p).End(), 5))
+		}
+		ends = n.ends()
+		n = n.cutAgain(rng)
+		n.haveAll(ends)
 		n.append(run(part("new", "P"), 0, 1))
 		n.restart()
-		for p := range c.promised {
-			it := n.find(p)
-			n.expect(p, it.Number, 0, it.End())
+		n.haveAll(ends)
+	}
+}
+
+func (h *harness) cutAgain(rng *rand.Rand) *harness {
+	h.Helper()
+	if h.o.Sync {
+		return h.on(h.mem.CrashClone(rng))
+	}
+	return h.on(h.mem.KillClone())
+}
+
+func (h *harness) ends() map[fabric.Partition]promise {
+	ends := map[fabric.Partition]promise{}
+	for _, p := range h.logs.Partitions() {
+		ends[p.Partition] = promise{p.Number, p.End()}
+	}
+	return ends
+}
+
+// haveAll looks that all partitions are there up to these ends at least.
+func (h *harness) haveAll(ends map[fabric.Partition]promise) {
+	h.Helper()
+	for p, want := range ends {
+		it := h.find(p)
+		if it.End() < want.end {
+			h.Fatalf("%v ends at %d, promised %d", p, it.End(), want.end)
 		}
+		h.expect(p, want.number, 0, it.End())
 	}
 }
