@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -106,7 +107,7 @@ func expectMessages(t testing.TB, s *Socket, want ...string) (from *Peer) {
 		from = b.From
 		b.Release()
 	}
-	if fmt.Sprintf("%.200q", got) != fmt.Sprintf("%.200q", want) {
+	if !slices.Equal(got, want) {
 		t.Fatalf("got %.200q, want %.200q", got, want)
 	}
 	return from

@@ -18,6 +18,10 @@ const (
 	maxAllSubscriptions = 512 << 20
 	subscriptionEntries = 256
 
+	// sentAtOnce is how many messages are queued before writers and others who send
+	// get their turn.
+	sentAtOnce = 256
+
 	// forgotten is how many of a connection's prefixes are cancelled under the
 	// lock at a time when it ends, so that senders need not wait for all.
 	forgotten = 512
@@ -39,6 +43,15 @@ func (s *Socket) Send(frames ...[]byte) (peers, dropped int) {
 // SendBatch sends messages as Send does, for less than a Send of each. The slice
 // may be used again, and its frames up to MaxCopied bytes. The counts are sums.
 func (s *Socket) SendBatch(messages []Message) (peers, dropped int) {
+	for some := range slices.Chunk(messages, sentAtOnce) {
+		p, d := s.sendSome(some)
+		peers += p
+		dropped += d
+	}
+	return peers, dropped
+}
+
+func (s *Socket) sendSome(messages []Message) (peers, dropped int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range messages {
@@ -55,16 +68,20 @@ func (s *Socket) SendBatch(messages []Message) (peers, dropped int) {
 // has sent; the rest for the context's cause, or because the socket is closed.
 // One peer that does not read holds up the caller, and nobody else.
 func (s *Socket) SendWait(ctx context.Context, messages []Message) (done int, err error) {
-	for {
-		n, full, err := s.sendFitting(messages[done:])
-		if done += n; full == nil {
+	for done < len(messages) {
+		n, full, err := s.sendFitting(messages[done:min(len(messages), done+sentAtOnce)])
+		if done += n; err != nil {
 			return done, err
+		}
+		if full == nil {
+			continue
 		}
 		room := func() bool { return full.queue.fitsLocked(sizeOf(messages[done])) }
 		if err := full.queue.await(ctx, room); err != nil {
 			return done, err
 		}
 	}
+	return done, nil
 }
 
 // sendFitting sends messages up to the first that some peer has no room for.

@@ -227,6 +227,30 @@ func TestReceiveHighWater(t *testing.T) {
 	}
 }
 
+// A batch longer than what is queued at once is sent whole and in order.
+func TestLongBatch(t *testing.T) {
+	const count = 3*sentAtOnce + 1
+	pub := open(t, Options{Kind: XPub, SendHighWater: count})
+	sub := open(t, Options{Kind: Sub})
+	subscribe(t, sub, "")
+	connect(t, sub, bind(t, pub))
+	expectEvents(t, pub, "+ 1")
+	var messages []Message
+	var want []string
+	for n := range count {
+		messages = append(messages, Message{fmt.Appendf(nil, "%04d", n)})
+		want = append(want, fmt.Sprintf("%04d", n))
+	}
+	if peers, dropped := pub.SendBatch(messages); peers != count || dropped != 0 {
+		t.Errorf("%d sent, %d dropped", peers, dropped)
+	}
+	expectMessages(t, sub, want...)
+	if done, err := pub.SendWait(patient(t), messages); done != count || err != nil {
+		t.Errorf("%d sent, %v", done, err)
+	}
+	expectMessages(t, sub, want...)
+}
+
 // A batch that was not released stays as it is.
 func TestBatchIsTheReceivers(t *testing.T) {
 	pub, sub := open(t, Options{Kind: XPub}), open(t, Options{Kind: Sub})
