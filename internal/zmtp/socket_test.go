@@ -345,7 +345,6 @@ func TestEndpoints(t *testing.T) {
 	good("tcp://*:0", "tcp://*:")
 	good("tcp://127.0.0.1:*", "tcp://127.0.0.1:")
 	good("tcp://localhost:*", "tcp://localhost:")
-	good("tcp://[::1]:*", "tcp://[::1]:")
 	for _, bad := range []string{"", "tcp://", "tcp://:5556", "127.0.0.1:5556", "udp://127.0.0.1:5556", "ipc:///tmp/x", "tcp://::1:5556", "tcp://h:65536", "tcp://h:-1", "tcp://h:http", "tcp://h:", "tcp://h:+1"} {
 		if _, err := s.Bind(bad); !errors.Is(err, ErrEndpoint) {
 			t.Errorf("bound %q: %v", bad, err)

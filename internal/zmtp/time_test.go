@@ -220,6 +220,24 @@ func TestDisconnect(t *testing.T) {
 	})
 }
 
+// IPv6 addresses stand in brackets; what is bound can be connected to.
+func TestIPv6(t *testing.T) {
+	inTime(t, func(t *testing.T, m *memory) {
+		const endpoint = "tcp://[fe80::1%eth0]:5556"
+		pub := New(m.options(Options{Kind: XPub}))
+		defer closeNow(t, pub)
+		bindAt(t, pub, endpoint)
+		sub := New(m.options(Options{Kind: Sub}))
+		defer closeNow(t, sub)
+		subscribe(t, sub, "a")
+		connect(t, sub, endpoint)
+		expectEvents(t, pub, "+a 1")
+		if m.listeners["[fe80::1%eth0]:5556"] == nil {
+			t.Errorf("listens at %v", m.listeners)
+		}
+	})
+}
+
 // A subscriber that does not read holds a Disconnect up for the linger time, and
 // no longer.
 func TestDisconnectStalled(t *testing.T) {

@@ -486,12 +486,13 @@ func TestManyToLibzmq(t *testing.T) {
 	}
 }
 
-// A tower's way: IPv6, and an endpoint that is given up and taken again.
+// IPv6, and an endpoint that is given up and taken again.
 func TestIPv6(t *testing.T) {
 	pub := ours(t, zmtp.Options{Kind: zmtp.XPub})
 	endpoint, err := pub.Bind("tcp://[::1]:*")
 	if err != nil {
-		skip(t, "IPv6")
+		t.Log("this machine has no IPv6: ", err) // The room's own tests have it in memory.
+		return
 	}
 	sub := start(t, "SUB", zmqIPv6, 1)
 	sub.subscribe("a")
