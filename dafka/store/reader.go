@@ -26,8 +26,8 @@ const (
 	// headsAtOnce is how many partitions are looked at for questions for heads,
 	// before it is somebody else's turn.
 	headsAtOnce = 4096
-	// slow is how long an asker whose queue is full may hold up the others, each
-	// time it is its turn.
+	// slow is how long to wait for askers whose queues are full, when there are no
+	// others.
 	slow = 10 * time.Millisecond
 	// copied is up to what size the socket copies frames: a buffer with larger ones
 	// belongs to it.
@@ -48,8 +48,9 @@ type reader struct {
 	wake chan struct{}
 
 	// Those of run.
-	sends []fabric.Send
-	buf   []byte
+	sends   []fabric.Send
+	buf     []byte
+	stalled int // Turns since somebody whose turn it was could take something.
 }
 
 func newReader(logs *storelog.Logs, address, writer string) *reader {
@@ -137,13 +138,21 @@ func (r *reader) turn(ctx context.Context) bool {
 	r.mu.Lock()
 	more := r.machine.ServeHeads(headsAtOnce)
 	read, ok := r.machine.Next(readRecords)
+	askers := r.machine.Askers()
 	r.sends = append(r.sends[:0], r.machine.Drain()...)
 	r.mu.Unlock()
-	r.send(ctx, r.sends)
+	r.send(ctx, slow, r.sends)
 	if !ok {
 		return more
 	}
-	a := r.answer(ctx, &read)
+	wait := time.Duration(0)
+	if r.stalled >= askers {
+		wait = slow
+	}
+	a := r.answer(ctx, wait, &read)
+	if r.stalled++; !a.blocked || a.next > read.First {
+		r.stalled = 0
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -165,7 +174,7 @@ type answer struct {
 }
 
 // answer reads records and sends them.
-func (r *reader) answer(ctx context.Context, read *fabric.Read) (a answer) {
+func (r *reader) answer(ctx context.Context, wait time.Duration, read *fabric.Read) (a answer) {
 	a.next = read.First
 	log, from := r.logs.Log(r.logs.Partition(read.Number)), model.Offset(read.First)
 	if log == nil {
@@ -187,11 +196,11 @@ func (r *reader) answer(ctx context.Context, read *fabric.Read) (a answer) {
 		}
 		large = large || len(x.Value) > copied
 		r.sends = append(r.sends, fabric.Send{Message: read.Message(next), Content: x.Value})
-		if len(r.sends) == sentAtOnce && !r.flush(ctx, &a) {
+		if len(r.sends) == sentAtOnce && !r.flush(ctx, wait, &a) {
 			break
 		}
 	}
-	r.flush(ctx, &a)
+	r.flush(ctx, wait, &a)
 	if large {
 		r.buf = nil // The socket has it.
 	}
@@ -232,11 +241,11 @@ func (r *reader) read(log *commitlog.Log, from model.Offset) ([]byte, error) {
 }
 
 // flush sends what was gathered of an answer, and reports whether all of it was.
-func (r *reader) flush(ctx context.Context, a *answer) bool {
+func (r *reader) flush(ctx context.Context, wait time.Duration, a *answer) bool {
 	if a.blocked {
 		return false
 	}
-	done := r.send(ctx, r.sends)
+	done := r.send(ctx, wait, r.sends)
 	a.next += uint64(done)
 	a.blocked = done < len(r.sends)
 	r.served.Add(uint64(done))
@@ -244,13 +253,13 @@ func (r *reader) flush(ctx context.Context, a *answer) bool {
 	return !a.blocked
 }
 
-// send publishes, and waits a little for who is slow. It returns how much was
+// send publishes, and waits so long for who is slow. It returns how much was
 // sent.
-func (r *reader) send(ctx context.Context, sends []fabric.Send) int {
+func (r *reader) send(ctx context.Context, wait time.Duration, sends []fabric.Send) int {
 	if len(sends) == 0 {
 		return 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, slow)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	done, _ := r.node.PublishWait(ctx, sends)
 	return done

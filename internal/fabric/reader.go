@@ -207,6 +207,9 @@ func (r *Reader) Served(read Read, next uint64) {
 	}
 }
 
+// Askers is how many fetches are being answered.
+func (r *Reader) Askers() int { return len(r.asks.ring) }
+
 // Later tells that nothing of an answer could be published yet: the asker does
 // not read fast enough. It keeps its place.
 func (r *Reader) Later(read Read) {

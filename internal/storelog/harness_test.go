@@ -56,7 +56,9 @@ func (h *harness) on(mem *vfs.Mem) *harness {
 	return n
 }
 
-func part(topic, producer string) fabric.Partition { return fabric.Partition{Subject: topic, Address: producer} }
+func part(topic, producer string) fabric.Partition {
+	return fabric.Partition{Subject: topic, Address: producer}
+}
 
 func content(p fabric.Partition, sequence uint64) string {
 	text := fmt.Sprintf("%s %s %d ", p.Subject, p.Address, sequence)
