@@ -67,6 +67,7 @@ type Broker struct {
 	Cleaner              Cleaner
 	Coordinators         Coordinators
 	MetadataLog          MetadataLog
+	Dafka                Dafka
 
 	HTTPListen      string // empty is off
 	HTTPListenGiven bool   // else a taken port is no error
@@ -197,6 +198,7 @@ func (b *Broker) fill() {
 	b.fillCoordinators()
 	b.fillCleaner()
 	b.fillMetadataLog()
+	b.fillDafka()
 }
 
 // check fills the rest, and looks at the values together.

@@ -431,5 +431,11 @@ func moreBrokerRows() []row {
 			"Form of the broker's own log."},
 		{"log.level", List, "info", logLevels, readOnly | ours, works,
 			"What the broker logs: debug, info, warn or error, and after commas room=level for single rooms, as in info,replicas=debug."},
+		{"dafka.enable", Boolean, "false", nil, readOnly | ours, works,
+			"Makes this broker a store of a Dafka mesh: what Dafka producers publish becomes topics, and topics with dafka.publish are published."},
+		{"dafka.config", String, null, notEmpty, readOnly | ours, works,
+			"File in ZPL, as Dafka's tools read it, that says where the towers are, where to listen and which keys to use; absent, Dafka's defaults hold."},
+		{"dafka.max.partitions", Int, "10000", atLeast(1), readOnly | ours, works,
+			"Most partitions, of all topics, that Dafka producers are given. Producers beyond are not stored and not acknowledged."},
 	}
 }

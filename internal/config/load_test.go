@@ -37,6 +37,7 @@ func TestDefaults(t *testing.T) {
 		FirstTask: 30 * time.Second, FlushCheck: 1<<63 - 1, RecoveryCheckpoint: time.Minute, StartCheckpoint: time.Minute, WatermarkCheckpoint: 5 * time.Second,
 		LogDirFailureTimeout: 30 * time.Second, RecoveryThreads: 2, HTTPListen: "127.0.0.1:9644",
 		Disks: Disks{Cordoned: []string{}, MoveBytesPerSecond: 1<<63 - 1, MoveThreads: 1, Metadata: "barnabas-data"},
+		Dafka: Dafka{MaxPartitions: 10_000},
 		MetadataLog: MetadataLog{
 			SegmentBytes: 1 << 30, SegmentAge: 7 * 24 * time.Hour, SnapshotBytes: 20 << 20, SnapshotInterval: time.Hour,
 		},

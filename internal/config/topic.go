@@ -42,6 +42,9 @@ type Topic struct {
 	FlushInterval  time.Duration
 	FsyncAcks      bool // durability is fsync: acks=all is answered after a sync
 	ValidateHeader bool // record.validation is header: records are not walked
+
+	Dafka        bool // dafka.producers is not empty: Dafka producers write to it, and nobody else
+	DafkaPublish bool // dafka.publish
 }
 
 // Compression says how batches are stored. Type is one of Kafka's words: producer, uncompressed, gzip, snappy, lz4, zstd.
@@ -92,6 +95,9 @@ func CheckTopicChange(b *Broker, was, will map[string]string) error {
 		return err
 	}
 	if err := t.checkTogether(); err != nil {
+		return err
+	}
+	if err := t.checkDafka(was, will); err != nil {
 		return err
 	}
 	if strings.EqualFold(was["remote.storage.enable"], "true") && !t.bool("remote.log.delete.on.disable") {
@@ -150,6 +156,12 @@ func ResolveTopic(b *Broker, overrides map[string]string) (Topic, error) {
 		FlushInterval:  v.millis("flush.ms"),
 		FsyncAcks:      v.text("durability") == "fsync",
 		ValidateHeader: v.text("record.validation") == "header",
+
+		Dafka:        len(v.list(DafkaProducers)) > 0,
+		DafkaPublish: v.bool("dafka.publish"),
+	}
+	if t.Dafka { // Its records have no keys: compaction would remove them.
+		t.Compact, t.Delete = false, t.Delete || t.Compact
 	}
 	t.SegmentAge = t.rollAge()
 	return t, nil

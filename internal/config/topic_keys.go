@@ -84,6 +84,10 @@ func topicRows() []row {
 			"When acks=all is answered: after the data is synced (fsync) or once it is in the page cache (os)."},
 		{"record.validation", String, "full", oneOf("full", "header"), ours, works,
 			"How far a batch is looked into before it is stored: every record (full) or its header and checksum (header). Compacted topics are always full."},
+		{"dafka.publish", Boolean, "false", nil, ours, works,
+			"Publishes the topic's committed records to Dafka consumers, if the broker has dafka.enable."},
+		{"dafka.producers", List, "", nil, ours, works,
+			"Addresses of the Dafka producers whose partitions are those of this topic, in the order of the partitions. The broker keeps the list; nobody else can change it, or write to the topic."},
 	}
 }
 
@@ -130,6 +134,8 @@ func topicParseOrder() []string {
 		"internal.segment.bytes",
 		"durability",
 		"record.validation",
+		"dafka.publish",
+		"dafka.producers",
 	}
 }
 

@@ -51,6 +51,9 @@ func (p *Partition) Append(b record.Batch, acksAll bool, now time.Time) (Appende
 // in the page cache; Acknowledged tells whether it is committed.
 func (p *Partition) AppendWith(b record.Batch, o AppendOptions, now time.Time) (Appended, error) {
 	cfg := p.config.Load()
+	if cfg.Dafka {
+		return Appended{}, ErrForeign
+	}
 	info, err := record.Check(b, p.checkOptions(cfg, now))
 	if err != nil {
 		return Appended{}, err
@@ -70,6 +73,8 @@ type terms struct {
 	acksAll bool
 	epoch   model.Epoch // The leader epoch that it is meant for, or NoEpoch.
 	check   producers.CheckOptions
+	// numbered says that the batch has its offsets already.
+	numbered bool
 }
 
 // append appends a batch that is good in itself.
@@ -155,7 +160,11 @@ func (p *Partition) appendLocked(b record.Batch, t *terms, now time.Time, w *wok
 	if p.home.Load().full() {
 		return a, ErrDiskFull
 	}
-	a.Base, a.End, err = p.Log().Append(b, a.Epoch, now)
+	if t.numbered {
+		a.Base, a.End, err = p.appendNumberedLocked(b, a.Epoch)
+	} else {
+		a.Base, a.End, err = p.Log().Append(b, a.Epoch, now)
+	}
 	if err != nil {
 		a.Base = model.NoOffset
 		return a, p.appendFailedLocked(err, w)
@@ -186,6 +195,8 @@ func (p *Partition) appendFailedLocked(err error, w *woken) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	case errors.Is(err, commitlog.ErrNotNext):
+		return err
 	case errors.Is(err, commitlog.ErrTooLarge):
 		return ErrTooLargeForSegment
 	case p.Log().Err() == nil && shortage(err):

@@ -71,6 +71,9 @@ func (m *Marker) check() producers.CheckOptions {
 // Besides what Append refuses: [producers.ErrInvalidEpoch] and
 // [producers.ErrCoordinatorFenced].
 func (p *Partition) AppendMarker(m Marker, now time.Time) (Appended, error) {
+	if p.config.Load().Dafka {
+		return p.noTransactions()
+	}
 	return p.append(m.batch(now), terms{acksAll: true, epoch: model.NoEpoch, check: m.check()}, now)
 }
 

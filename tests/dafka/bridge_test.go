@@ -1,0 +1,336 @@
+package dafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/barnabas-log/barnabas/dafka"
+	"github.com/barnabas-log/barnabas/tests/node"
+)
+
+// bridged is a mesh with a broker in it.
+type bridged struct {
+	*mesh
+	node *node.Node
+}
+
+func newBridged(t *testing.T, options ...string) *bridged {
+	m := newMesh(t)
+	return &bridged{m, node.Start(t, append([]string{"dafka.enable=true", "dafka.config=" + m.file()}, options...)...)}
+}
+
+// file is the configuration of this mesh as a broker reads it.
+func (m *mesh) file() string {
+	name := filepath.Join(m.TempDir(), "mesh.zpl")
+	b := &m.config.Beacon
+	text := fmt.Sprintf("beacon\n    sub_address = %q\n    pub_address = %q\n    bind = \"tcp://127.0.0.1:*\"\n    address = \"127.0.0.1\"\n    interval = 50\n"+
+		"producer\n    head_interval = 100\n", strings.Join(b.Sub, ","), strings.Join(b.Pub, ","))
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		m.Fatal(err)
+	}
+	return name
+}
+
+func (b *bridged) client(options ...kgo.Opt) *kgo.Client {
+	b.Helper()
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.node.Addr), kgo.MetadataMinAge(1e7)}, options...)...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(c.Close)
+	return c
+}
+
+// producers are the addresses of a topic's Dafka producers, as its description
+// says.
+func (b *bridged) producers(topic string) []string {
+	b.Helper()
+	configs, err := kadm.NewClient(b.client()).DescribeTopicConfigs(patiently(b.T), topic)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range configs[0].Configs {
+		if c.Key == "dafka.producers" && c.MaybeValue() != "" {
+			return strings.Split(c.MaybeValue(), ",")
+		}
+	}
+	return nil
+}
+
+// expectInKafka reads the records of a producer's as Kafka's consumers do, and no
+// others.
+func (b *bridged) expectInKafka(p *dafka.Producer, partition int32, n int) {
+	b.Helper()
+	start := map[string]map[int32]kgo.Offset{p.Topic(): {partition: kgo.NewOffset().AtStart()}}
+	c := b.client(kgo.ConsumePartitions(start))
+	defer c.Close()
+	ctx := patiently(b.T)
+	for next := 0; next < n; {
+		fetches := c.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			b.Fatalf("after %d records: %v", next, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if r.Offset != int64(next) || r.Key != nil || string(r.Value) != string(content(p, next)) || len(r.Headers) > 0 {
+				b.Fatalf("record %d is %+v", next, r)
+			}
+			next++
+		})
+	}
+	ends, err := kadm.NewClient(c).ListEndOffsets(ctx, p.Topic())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if end, _ := ends.Lookup(p.Topic(), partition); end.Offset != int64(n) {
+		b.Errorf("partition %d ends at %d, want %d", partition, end.Offset, n)
+	}
+}
+
+// flush waits until the broker has acknowledged everything.
+func (b *bridged) flush(p *dafka.Producer) {
+	b.Helper()
+	if err := p.Flush(patiently(b.T)); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// TestBridge: what Dafka producers publish is in Kafka's topics, each producer in
+// a partition of its own, which it keeps whatever becomes of the broker.
+func TestBridge(t *testing.T) {
+	b := newBridged(t)
+	first := b.producer("letters")
+	b.publish(first, 0, 1000)
+	b.flush(first)
+	b.expectInKafka(first, 0, 1000)
+
+	second := b.producer("letters")
+	b.publish(second, 0, 10)
+	b.flush(second)
+	other := b.producer("parcels")
+	b.publish(other, 0, 10)
+	b.flush(other)
+	if got, want := b.producers("letters"), []string{first.Address(), second.Address()}; !slices.Equal(got, want) {
+		t.Errorf("letters has the producers %v, want %v", got, want)
+	}
+	b.expectInKafka(second, 1, 10)
+	b.expectInKafka(other, 0, 10)
+
+	b.node.Stop()
+	b.publish(first, 1000, 500)
+	b.node.Again()
+	b.flush(first)
+	b.publish(second, 10, 5000)
+	b.node.Kill()
+	b.publish(second, 5010, 100)
+	third := b.producer("letters")
+	b.publish(third, 0, 7)
+	b.node.Again()
+	b.flush(second)
+	b.flush(third)
+	if got, want := b.producers("letters"), []string{first.Address(), second.Address(), third.Address()}; !slices.Equal(got, want) {
+		t.Errorf("letters has the producers %v, want %v", got, want)
+	}
+	b.expectInKafka(first, 0, 1500)
+	b.expectInKafka(second, 1, 5110)
+	b.expectInKafka(third, 2, 7)
+
+	// Its consumers find all of it, though the producers keep nothing any more.
+	for _, p := range []*dafka.Producer{first, second, third, other} {
+		if err := p.Close(patiently(t)); err != nil {
+			t.Error(err)
+		}
+	}
+	b.expect(b.consumer("parcels"), other, 0, 10)
+	c := b.consumer("letters")
+	got := map[string]uint64{}
+	for range 1500 + 5110 + 7 {
+		r, err := c.Next(patiently(t))
+		if err != nil {
+			t.Fatal(err, got)
+		}
+		if r.Sequence != got[r.Producer] {
+			t.Fatalf("%s comes after %d records", r.Content, got[r.Producer])
+		}
+		got[r.Producer]++
+	}
+}
+
+// TestBridgedTopicIsClosed: Kafka producers cannot write to the topic of Dafka
+// producers, nor change whose partition is whose; what is deleted begins anew.
+func TestBridgedTopicIsClosed(t *testing.T) {
+	b := newBridged(t)
+	p := b.producer("letters")
+	b.publish(p, 0, 10)
+	b.flush(p)
+
+	c := b.client(kgo.TransactionalID("t"))
+	plain := b.client()
+	if err := plain.ProduceSync(patiently(t), &kgo.Record{Topic: "letters", Value: []byte("x")}).FirstErr(); !errors.Is(err, kerr.PolicyViolation) {
+		t.Errorf("a Kafka producer: %v", err)
+	}
+	if err := c.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ProduceSync(patiently(t), &kgo.Record{Topic: "letters", Value: []byte("x")}).FirstErr(); !errors.Is(err, kerr.PolicyViolation) {
+		t.Errorf("a transaction: %v", err)
+	}
+	if err := c.EndTransaction(patiently(t), kgo.TryAbort); err != nil {
+		t.Errorf("the transaction cannot end: %v", err)
+	}
+	admin := kadm.NewClient(plain)
+	altered, err := admin.AlterTopicConfigs(patiently(t), []kadm.AlterConfig{{Name: "dafka.producers", Value: kadm.StringPtr("A")}}, "letters")
+	if err != nil || !errors.Is(altered[0].Err, kerr.InvalidConfig) {
+		t.Errorf("the producers were altered: %v, %v", altered, err)
+	}
+	b.publish(p, 10, 5)
+	b.flush(p)
+	b.expectInKafka(p, 0, 15)
+
+	// The records of a topic that is deleted are gone, and it is not made again for
+	// those who publish nothing more.
+	if err := p.Close(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.DeleteTopic(patiently(t), "letters"); err != nil {
+		t.Fatal(err)
+	}
+	again := b.producer("letters")
+	b.publish(again, 0, 3)
+	b.flush(again)
+	b.expectInKafka(again, 0, 3)
+	if got := b.producers("letters"); !slices.Equal(got, []string{again.Address()}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestBridgedTopicsThatExist: Dafka producers get no topic of Kafka's.
+func TestBridgedTopicsThatExist(t *testing.T) {
+	b := newBridged(t, "dafka.max.partitions=2")
+	admin := kadm.NewClient(b.client())
+	if _, err := admin.CreateTopic(patiently(t), 1, 1, nil, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	var refused []*dafka.Producer
+	for _, topic := range []string{"orders", "__consumer_offsets", "no topic", "letters", "letters", "letters"} {
+		p := b.producer(topic)
+		b.publish(p, 0, 1)
+		if topic == "letters" && len(refused) < 5 {
+			b.flush(p)
+		}
+		refused = append(refused, p)
+	}
+	b.await("all are refused", func() bool { return len(b.producers("letters")) == 2 })
+	topics, err := admin.ListTopics(patiently(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := topics.Names(), []string{"letters", "orders"}; !slices.Equal(got, want) {
+		t.Errorf("topics are %v, want %v", got, want)
+	}
+	ends, err := admin.ListEndOffsets(patiently(t), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, _ := ends.Lookup("orders", 0); end.Offset != 0 {
+		t.Errorf("orders ends at %d", end.Offset)
+	}
+	for _, i := range []int{0, 1, 2, 5} {
+		if n, _ := refused[i].Unacked(); n != 1 {
+			t.Errorf("a record on %s was acknowledged", refused[i].Topic())
+		}
+	}
+}
+
+// TestPublishedTopic: Dafka consumers get the committed records of Kafka's topics,
+// with an empty one where there is nothing for them.
+func TestPublishedTopic(t *testing.T) {
+	b := newBridged(t)
+	plain, c := b.client(), b.client(kgo.TransactionalID("t"))
+	admin := kadm.NewClient(plain)
+	if _, err := admin.CreateTopic(patiently(t), 1, 1, map[string]*string{"dafka.publish": kadm.StringPtr("true")}, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	early := b.consumer("orders")
+	produce(t, plain, "a", "b")
+	transaction(t, c, kgo.TryCommit, "c", "d")
+	transaction(t, c, kgo.TryAbort, "e")
+	produce(t, plain, "f")
+	want := []string{"a", "b", "c", "d", "", "", "", "f"}
+	address := b.expectContents(early, 0, want...)
+
+	b.node.Stop()
+	b.node.Again()
+	produce(t, plain, "g")
+	b.expectContents(early, 8, "g")
+	b.node.Kill()
+	b.node.Again()
+	produce(t, plain, "h")
+	b.expectContents(early, 9, "h")
+	late := b.consumer("orders")
+	if again := b.expectContents(late, 0, append(want, "g", "h")...); again != address {
+		t.Errorf("the producer was %s and is %s", address, again)
+	}
+
+	// Nothing is published of what is not meant to be.
+	if _, err := admin.AlterTopicConfigs(patiently(t), []kadm.AlterConfig{{Name: "dafka.publish", Value: kadm.StringPtr("false")}}, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, plain, "i")
+	p := b.producer("others")
+	b.publish(p, 0, 1)
+	b.flush(p)
+	for _, s := range []*dafka.Consumer{early, late} {
+		if lag := s.Lag(); len(lag) > 0 {
+			t.Errorf("something is published still: %v", lag)
+		}
+	}
+}
+
+func produce(t *testing.T, c *kgo.Client, values ...string) {
+	t.Helper()
+	for _, v := range values {
+		if err := c.ProduceSync(patiently(t), &kgo.Record{Topic: "orders", Key: []byte("key"), Value: []byte(v)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func transaction(t *testing.T, c *kgo.Client, end kgo.TransactionEndTry, values ...string) {
+	t.Helper()
+	if err := c.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, c, values...)
+	if err := c.EndTransaction(patiently(t), end); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expectContents consumes records of one producer's with these contents, and
+// returns its address.
+func (b *bridged) expectContents(c *dafka.Consumer, first int, want ...string) (address string) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	defer cancel()
+	for i, w := range want {
+		r, err := c.Next(ctx)
+		if err != nil {
+			b.Fatalf("record %d: %v, lag %v", first+i, err, c.Lag())
+		}
+		if r.Sequence != uint64(first+i) || string(r.Content) != w || address != "" && r.Producer != address {
+			b.Fatalf("record %d is %+v, want %q", first+i, r, w)
+		}
+		address = r.Producer
+	}
+	return address
+}
