@@ -21,7 +21,7 @@ import (
 // serveFlags are the flags of serve, as given.
 type serveFlags struct {
 	dataDir, listen, advertise, file, http, nodeID, logLevel, logFormat string
-	pprof, dev                                                          bool
+	pprof, dev, dafka                                                   bool
 	options                                                             []string
 }
 
@@ -51,6 +51,7 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
 	flags.BoolVar(&f.dev, "dev", false, "settings that make tests quick: groups do not wait for more members, coordinators have one partition")
 	flags.StringArrayVarP(&f.options, "option", "o", nil, "a setting, key=value; may be repeated")
 	flags.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ beside the metrics (http.pprof)")
+	flags.BoolVar(&f.dafka, "dafka", false, "be a store of a Dafka mesh, too (dafka.enable); -o dafka.config=FILE says where it is")
 	flags.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error, and after commas room=level (log.level; default info)")
 	flags.StringVar(&f.logFormat, "log-format", "", "text or json (log.format; default text)")
 	return cmd
@@ -83,6 +84,9 @@ func (f *serveFlags) sources() config.Sources {
 	}
 	if f.pprof {
 		s.Flags["http.pprof"] = "true"
+	}
+	if f.dafka {
+		s.Flags["dafka.enable"] = "true"
 	}
 	switch f.http {
 	case "":

@@ -29,6 +29,7 @@ func sentinels() []sentinel {
 		{partition.ErrUnknownEpoch, wire.UnknownLeaderEpoch},
 		{partition.ErrOutOfRange, wire.OffsetOutOfRange},
 		{partition.ErrKept, wire.PolicyViolation},
+		{partition.ErrForeign, wire.PolicyViolation},
 		{partition.ErrMoved, wire.NotLeaderOrFollower},
 		{partition.ErrTooFewInSync, wire.NotEnoughReplicas},
 		{partition.ErrTooLargeForSegment, wire.RecordListTooLarge},

@@ -289,8 +289,11 @@ func (p *produceAnswer) refuse(c *call, out *wire.ProduceResponsePartitionProduc
 		r *record.Error
 		v *unverified
 	)
-	if errors.As(err, &v) {
+	switch {
+	case errors.As(err, &v):
 		out.ErrorMessage = &v.message
+	case errors.Is(err, partition.ErrForeign):
+		out.ErrorMessage = new(foreignTopic)
 	}
 	if !errors.As(err, &r) || !r.Shown {
 		return
@@ -304,6 +307,9 @@ func (p *produceAnswer) refuse(c *call, out *wire.ProduceResponsePartitionProduc
 		}
 	}
 }
+
+// foreignTopic is what Kafka producers are told of a topic of Dafka producers.
+const foreignTopic = "The topic belongs to Dafka producers, whose sequences are its offsets: nobody else can write to it."
 
 // leastProduceWait is how long the leader's own disk may take, whatever the
 // client's timeout: that is about other replicas, and Kafka's leader syncs, if

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/api"
+	"github.com/barnabas-log/barnabas/internal/bridge"
 	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/controller"
 	"github.com/barnabas-log/barnabas/internal/datadir"
@@ -59,6 +60,8 @@ type Broker struct {
 	limits   atomic.Pointer[limits] // Nil until the image is known.
 	// published is api, for those who tell it of images: nil until it is there.
 	published atomic.Pointer[api.API]
+
+	bridge atomic.Pointer[bridge.Bridge] // Nil without dafka.enable.
 
 	// Nil until they may be asked.
 	coordinators atomic.Pointer[coordinators]
@@ -118,6 +121,9 @@ func (b *Broker) start(ctx context.Context) error {
 	c := newCoordinators(b)
 	b.coordinators.Store(c)
 	b.serve(ctx)
+	if err := b.startBridge(); err != nil {
+		return err
+	}
 	return b.serveHTTP()
 }
 
@@ -168,6 +174,9 @@ func (b *Broker) publish(d *metadata.Delta, i *metadata.Image) {
 	if c := b.coordinators.Load(); c != nil {
 		c.publish(d, i)
 	}
+	if x := b.bridge.Load(); x != nil {
+		x.Publish(d, i)
+	}
 	if l := b.limits.Load(); l != nil && (d.Quotas || reconfigured) {
 		l.set(i)
 	}
@@ -209,7 +218,7 @@ func (b *Broker) join(ctx context.Context) error {
 func (b *Broker) serve(ctx context.Context) {
 	b.api = api.New(api.Options{
 		Self: b.self(), ClusterID: b.ClusterID(), Config: b.config, Configs: b.configs, Metadata: b.quorum, Replicas: partitions{b.replicas.Load()}, Disks: b.replicas.Load(),
-		Rules: controller.Rules{Config: b.config, Place: b.replicas.Load().Place, Cordoned: b.replicas.Load().Cordoned, Random: rand.Reader},
+		Rules: b.rules(),
 		Now:   b.opts.Now, Log: b.log("api"), Loggers: b.logging, IsHost: isHost,
 		Groups: b.coordinators.Load().groups, Transactions: b.coordinators.Load().txns,
 	})
@@ -221,6 +230,12 @@ func (b *Broker) serve(ctx context.Context) {
 	b.limits.Store(limits)
 	limits.set(b.quorum.Image())
 	b.doors.serve(ctx, limits)
+}
+
+// rules are those of this node about topics.
+func (b *Broker) rules() controller.Rules {
+	r := b.replicas.Load()
+	return controller.Rules{Config: b.config, Place: r.Place, Cordoned: r.Cordoned, Random: rand.Reader}
 }
 
 // partitions is how requests reach partitions.
@@ -246,6 +261,7 @@ func (b *Broker) Stop() error {
 	defer cancel()
 	var stopping sync.WaitGroup
 	stopping.Go(func() { b.doors.stop(patience) })
+	stopping.Go(func() { b.stopBridge(patience) })
 	b.replicas.Load().Resign()
 	b.coordinators.Load().close() // Members that wait for others would wait longer than we do.
 	stopping.Wait()
@@ -261,6 +277,7 @@ func (b *Broker) abandon() {
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
 	b.doors.stop(gone)
+	b.stopBridge(gone)
 	if c := b.coordinators.Load(); c != nil {
 		c.close()
 	}

@@ -61,7 +61,7 @@ func TestLevels(t *testing.T) {
 	f("replicas", "FATAL")
 	set("api", "TRACE")
 	f("api", "TRACE DEBUG INFO WARN ERROR FATAL")
-	want := map[string]string{"root": "FATAL", "api": "TRACE", "broker": "FATAL", "coordinator": "FATAL", "quorum": "FATAL", "replicas": "FATAL"}
+	want := map[string]string{"root": "FATAL", "api": "TRACE", "bridge": "FATAL", "broker": "FATAL", "coordinator": "FATAL", "quorum": "FATAL", "replicas": "FATAL"}
 	if d := cmp.Diff(want, l.Levels()); d != "" {
 		t.Error(d)
 	}

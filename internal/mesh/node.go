@@ -311,3 +311,14 @@ func (n *Node) closeSockets(ctx context.Context) error {
 	}
 	return err
 }
+
+// NextPort is where to bind a second node of the same owner: if bind names a
+// port, the next one.
+func NextPort(bind string) string {
+	at := strings.LastIndexByte(bind, ':')
+	port, err := strconv.ParseUint(bind[at+1:], 10, 16)
+	if err != nil || port == 0 || port == 65535 {
+		return bind
+	}
+	return bind[:at+1] + strconv.FormatUint(port+1, 10)
+}

@@ -1,0 +1,161 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/barnabas-log/barnabas/dafka"
+	"github.com/barnabas-log/barnabas/internal/controller"
+	"github.com/barnabas-log/barnabas/internal/mesh"
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/model"
+)
+
+// Options are what a bridge stands on.
+type Options struct {
+	Config *dafka.Config // Where the mesh is; of store/… only high_watermark counts.
+	Self   model.NodeID
+	// Address is the writer's in the mesh: the same after a restart, so that
+	// producers which want several acknowledgements do not count this store twice.
+	Address string
+	// Partition gives this node's replicas.
+	Partition func(model.Partition) (*partition.Partition, error)
+	// Propose changes the cluster: see [quorum.Quorum.Propose]. When it returns,
+	// Publish was called with the change.
+	Propose       func(context.Context, func(*metadata.Image) ([]metadata.Record, error)) error
+	Rules         controller.Rules
+	MaxPartitions int // That Dafka producers are given.
+	Now           func() time.Time
+	Log           *slog.Logger
+}
+
+// Bridge is a broker's part in a mesh.
+type Bridge struct {
+	o      Options
+	writer *writer
+	reader *reader
+	live   *live
+	admits *admits
+
+	mu struct {
+		sync.Mutex
+		end   model.Offset // Of the newest image.
+		table *table
+	}
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	// What was counted.
+	records, bytes, refused, served, published atomic.Uint64
+}
+
+// Start joins the mesh, of which nobody need be there yet. Publish tells the
+// bridge what there is.
+func Start(o Options) (*Bridge, error) {
+	security, err := mesh.ParseSecurity(o.Config.Public, o.Config.Secret)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bridge{o: o}
+	b.mu.table = &table{}
+	at := &o.Config.Beacon
+	mo := mesh.Options{
+		Bind: at.Bind, Host: at.Address, ToTowers: at.Sub, FromTowers: at.Pub, Interval: at.Interval, Timeout: at.Timeout,
+		HighWater: o.Config.Store.HighWatermark, Linger: linger, Security: security, Log: o.Log,
+	}
+	reads := mesh.NewAddress()
+	b.admits = newAdmits(b)
+	b.writer = newWriter(b, o.Address, reads)
+	b.reader = newReader(b, reads, o.Address)
+	b.live = newLive(b)
+	if err := b.reader.join(mo); err != nil {
+		return nil, err
+	}
+	mo.Bind = mesh.NextPort(mo.Bind)
+	if err := b.writer.join(mo); err != nil {
+		return nil, errors.Join(err, b.reader.node.Close(context.Background()))
+	}
+	var ctx context.Context
+	ctx, b.stop = context.WithCancel(context.Background())
+	b.running.Go(func() { b.writer.run(ctx) })
+	b.running.Go(func() { b.reader.run(ctx) })
+	b.running.Go(func() { b.live.run(ctx) })
+	b.running.Go(func() { b.admits.run(ctx) })
+	return b, nil
+}
+
+// linger is how long the last messages may take when the broker stops.
+const linger = time.Second
+
+// Publish makes the bridge follow an image. The replicas of this node follow it
+// already, and no newer one: so a partition found by name is the image's.
+func (b *Bridge) Publish(d *metadata.Delta, image *metadata.Image) {
+	if d != nil && !concerns(d) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if image.End() < b.mu.end {
+		return
+	}
+	b.mu.end = image.End()
+	t := newTable(b.mu.table, image, b.o.Self, b.o.Partition)
+	if !t.anew && len(t.parts) == len(b.mu.table.parts) {
+		return
+	}
+	b.mu.table = t
+	b.reader.follow(t)
+	b.writer.follow(t)
+	b.live.follow(t)
+}
+
+// concerns reports whether a change can be one of partitions for the mesh.
+func concerns(d *metadata.Delta) bool {
+	if len(d.Topics) > 0 {
+		return true
+	}
+	for _, c := range d.Configs {
+		if c.Type == metadata.ResourceTopic {
+			return true
+		}
+	}
+	return false
+}
+
+// Close leaves the mesh. What is not committed by then was not acknowledged. ctx
+// bounds how long the last messages may take.
+func (b *Bridge) Close(ctx context.Context) {
+	b.writer.close()
+	b.stop()
+	b.running.Wait()
+	b.live.forget()
+	_ = b.writer.node.Close(ctx) // Who missed the last messages asks again.
+	_ = b.reader.node.Close(ctx)
+}
+
+// Stats are what a bridge has counted since it began.
+type Stats struct {
+	Writer, Reader mesh.Stats
+	Partitions     int    // That are stored or published.
+	Records, Bytes uint64 // Of Dafka producers, stored; bytes of contents.
+	Refused        uint64 // Messages of producers that get no partition, and records that could not be stored.
+	Served         uint64 // Records that were sent to who asked.
+	Published      uint64 // Records of Kafka producers that were published.
+}
+
+// Stats returns what was counted.
+func (b *Bridge) Stats() Stats {
+	b.mu.Lock()
+	parts := len(b.mu.table.parts)
+	b.mu.Unlock()
+	return Stats{
+		b.writer.node.Stats(), b.reader.node.Stats(), parts, b.records.Load(), b.bytes.Load(),
+		b.refused.Load(), b.served.Load(), b.published.Load(),
+	}
+}

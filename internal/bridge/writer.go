@@ -1,0 +1,276 @@
+package bridge
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/fabric"
+	"github.com/barnabas-log/barnabas/internal/mesh"
+	"github.com/barnabas-log/barnabas/internal/zmtp"
+)
+
+// maxHeld bounds the messages whose records wait to be stored, in bytes. As much
+// again is being stored meanwhile.
+const maxHeld = 32 << 20
+
+// writer is the node that gathers records. Its inlets put them into the machine,
+// run has them stored and sends what the machine has to say.
+type writer struct {
+	b    *Bridge
+	node *mesh.Node
+	o    fabric.WriterOptions
+
+	mu      sync.Mutex
+	table   *table
+	age     int // How often the machine was made anew.
+	machine *fabric.Writer
+	last    *part         // That of the last message.
+	held    []*zmtp.Batch // Those of which the machine has contents.
+	bytes   int           // Of held.
+	room    sync.Cond     // Tells that held is empty, that urgent is 0, or that it is over.
+	urgent  int           // Answers that wait: they go before what is published.
+	over    bool
+
+	wake chan struct{}
+
+	// Those of run.
+	sends    []fabric.Send
+	runs     []fabric.Run
+	contents [][]byte
+	storing  []*zmtp.Batch
+	from     *table // That runs are of,
+	fromAge  int    // and the machine.
+	keeper   keeper
+}
+
+func newWriter(b *Bridge, address, reader string) *writer {
+	w := &writer{b: b, table: &table{}, wake: make(chan struct{}, 1), o: fabric.WriterOptions{Address: address, Reader: reader}}
+	w.room.L = &w.mu
+	w.machine = fabric.NewWriter(time.Now(), w.o, nil, nil)
+	w.keeper = newKeeper(b)
+	return w
+}
+
+func (w *writer) join(o mesh.Options) (err error) {
+	o.Address, o.Publisher, o.Subscribed = w.o.Address, zmtp.XPub, w.subscribed
+	o.Inlets = []mesh.Inlet{
+		{Prefixes: fabric.WriterPrefixes(o.Address), HighWater: o.HighWater, Receive: func(b *zmtp.Batch, from string) { w.receive(b, from, true) }},
+		{Prefixes: fabric.PublishedPrefixes(), HighWater: o.HighWater, Receive: func(b *zmtp.Batch, from string) { w.receive(b, from, false) }},
+	}
+	w.mu.Lock() // What is received first waits for node.
+	defer w.mu.Unlock()
+	w.node, err = mesh.Join(o)
+	return err
+}
+
+// follow takes a new table. Where partitions are others now, the machine begins
+// anew with what the logs have, and what it had gathered is asked for again.
+func (w *writer) follow(t *table) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	begins := len(w.table.parts) == 0 // The first table has partitions with records.
+	w.table, w.last = t, nil
+	if !t.anew && !begins {
+		return
+	}
+	var has []fabric.Partition
+	var ends []uint64
+	for _, p := range t.parts {
+		if p.published || p.replica == nil {
+			continue
+		}
+		_, end := p.holds()
+		has, ends = append(has, p.Partition), append(ends, end)
+	}
+	w.age++
+	w.machine = fabric.NewWriter(time.Now(), w.o, has, ends)
+	for _, b := range w.held {
+		b.Release()
+	}
+	clear(w.held)
+	w.held, w.bytes = w.held[:0], 0
+	w.room.Broadcast()
+	w.poke()
+}
+
+// found tells of a producer that has a partition now, and of a record of it.
+func (w *writer) found(p fabric.Partition, sequence uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if x := w.table.by[p]; x != nil && w.takes(x) {
+		w.machine.Handle(time.Now(), &fabric.Message{
+			Kind: fabric.Head, Topic: x.subject, Address: x.address, Subject: x.subject, Sequence: sequence,
+		}, nil, "")
+		w.poke()
+	}
+}
+
+// takes reports whether records of a partition of the mesh are stored.
+func (w *writer) takes(p *part) bool { return !p.published && p.replica != nil }
+
+// receive is told of records, of heads, and of other stores. It waits while too
+// much is held.
+func (w *writer) receive(b *zmtp.Batch, from string, urgent bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.awaitLocked(urgent) {
+		return
+	}
+	before, _ := w.machine.Pending()
+	now := time.Now()
+	var m fabric.Message
+	for _, frames := range b.Messages {
+		content, err := m.ParseFrames(frames)
+		if err != nil {
+			w.node.Malformed()
+			continue
+		}
+		if w.admittedLocked(&m) {
+			w.machine.Handle(now, &m, content, from)
+		}
+	}
+	if after, _ := w.machine.Pending(); after == before {
+		b.Release()
+	} else {
+		w.held = append(w.held, b)
+		w.bytes += b.Bytes()
+	}
+	w.poke()
+}
+
+// admittedLocked keeps from the machine what producers say that have no partition
+// here, and wishes one for those that have none at all.
+func (w *writer) admittedLocked(m *fabric.Message) bool {
+	switch m.Kind {
+	case fabric.Record, fabric.Head, fabric.DirectRecord, fabric.DirectHead:
+	default:
+		return true
+	}
+	p := w.last
+	if p == nil || string(m.Address) != p.Address || string(m.Subject) != p.Subject {
+		p = w.table.by[fabric.Partition{Subject: string(m.Subject), Address: string(m.Address)}]
+		if p == nil {
+			w.b.admits.wish(m)
+			return false
+		}
+		w.last = p
+	}
+	return w.takes(p)
+}
+
+// awaitLocked waits until there is room for more. It reports false if the bridge
+// closes.
+func (w *writer) awaitLocked(urgent bool) bool {
+	if urgent {
+		w.urgent++
+		defer func() { w.urgent--; w.room.Broadcast() }()
+	}
+	for !w.over && (w.bytes >= maxHeld || !urgent && w.urgent > 0) {
+		w.room.Wait()
+	}
+	return !w.over
+}
+
+func (w *writer) subscribed(prefix []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.machine.Subscribed(prefix)
+	w.poke()
+}
+
+func (w *writer) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close lets those go who wait.
+func (w *writer) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	w.room.Broadcast()
+}
+
+// run has stored what comes, until ctx ends.
+func (w *writer) run(ctx context.Context) {
+	alarm := time.NewTimer(0)
+	defer alarm.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+		case <-alarm.C:
+		}
+		for w.turn(ctx) && ctx.Err() == nil {
+		}
+		w.mu.Lock()
+		at := w.machine.Deadline()
+		w.mu.Unlock()
+		alarm.Reset(time.Until(at))
+	}
+}
+
+// turn sends what the machine has to say, has stored what it has gathered, and
+// tells it the outcome. It reports whether there was any: then there is more to
+// say.
+func (w *writer) turn(ctx context.Context) bool {
+	w.take()
+	w.node.Publish(w.sends)
+	clear(w.sends)
+	outcomes := w.keeper.keep(ctx, w.from, w.runs)
+	w.settle(outcomes)
+	clear(w.runs)
+	clear(w.contents)
+	for i, b := range w.storing {
+		b.Release()
+		w.storing[i] = nil
+	}
+	return len(outcomes) > 0
+}
+
+// take copies what the machine wants done, for it goes on while that is done.
+func (w *writer) take() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.machine.Tick(time.Now())
+	e := w.machine.Drain()
+	w.sends = append(w.sends[:0], e.Sends...)
+	w.runs, w.contents = w.runs[:0], w.contents[:0]
+	for _, r := range e.Runs {
+		begin := len(w.contents)
+		w.contents = append(w.contents, r.Contents...)
+		r.Contents = w.contents[begin:len(w.contents):len(w.contents)]
+		w.runs = append(w.runs, r)
+	}
+	for _, s := range e.Skips {
+		w.b.o.Log.Warn("records of a dafka producer are gone", "topic", s.Subject, "producer", s.Address, "from", s.From, "to", s.To)
+	}
+	w.storing, w.held, w.bytes = w.held, w.storing[:0], 0
+	w.from, w.fromAge = w.table, w.age
+	w.room.Broadcast()
+}
+
+// settle tells the machine what was stored, if it is still the one that asked,
+// and the reader.
+func (w *writer) settle(outcomes []outcome) {
+	w.mu.Lock()
+	if w.age == w.fromAge {
+		now := time.Now()
+		for _, o := range outcomes {
+			if o.err != nil {
+				w.machine.Refused(now, o.number, o.end)
+			}
+			w.machine.Stored(o.number, o.committed)
+		}
+	}
+	w.mu.Unlock()
+	for _, o := range outcomes {
+		if o.part != nil {
+			w.b.reader.holds(o.part)
+		}
+	}
+}
