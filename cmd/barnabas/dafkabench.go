@@ -114,7 +114,7 @@ const benchTopic = "$BENCH"
 func (f *dafkaBenchFlags) publish(ctx context.Context, p *dafka.Producer) error {
 	content := make([]byte, f.size) // Shared: nobody changes it.
 	for i := range content {
-		content[i] = byte(i*7919 >> 3)
+		content[i] = byte(i * 7919 >> 3)
 	}
 	for range f.count {
 		if _, err := p.Publish(ctx, content); err != nil {
