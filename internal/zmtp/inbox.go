@@ -52,6 +52,9 @@ func (i *inbox) put(b *Batch, cut *atomic.Bool) bool {
 	i.messages += messages
 	i.bytes += bytes
 	i.filled.Signal()
+	if i.messages < i.maxMessages {
+		i.emptied.Signal() // There may be room for the next one, too.
+	}
 	return true
 }
 

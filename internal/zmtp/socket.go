@@ -18,8 +18,8 @@ var ErrClosed = errors.New("zmtp: the socket is closed")
 // connect to, and accept, SUB and XSUB.
 type Kind int
 
-// The socket types. XPUB tells its owner what was subscribed to. XSUB differs from
-// SUB in name only.
+// The socket types. XPUB tells its owner what was subscribed to; an owner who does
+// not Receive that stops its readers in the end. XSUB differs from SUB in name only.
 const (
 	Pub Kind = iota
 	Sub
