@@ -202,9 +202,6 @@ func (n *Node) Unsubscribe(inlet int, prefix []byte) error {
 	return n.inlets[inlet].Unsubscribe(prefix)
 }
 
-// copied is up to what size frames are copied by the publisher.
-const copied = 4 << 10
-
 // Publish sends messages to whoever subscribes to them, and returns how often
 // one was dropped because a queue was full. It never waits. Contents must not
 // change afterwards.
@@ -241,7 +238,7 @@ func (n *Node) encodeLocked(sends []fabric.Send) []zmtp.Message {
 		begin := len(x.frames)
 		x.frames = fabric.Append(x.frames, &sends[i].Message)
 		first := x.frames[begin:len(x.frames):len(x.frames)]
-		if len(first) > copied {
+		if len(first) > zmtp.MaxCopied {
 			first = append([]byte(nil), first...)
 		}
 		at := len(x.pairs)
