@@ -195,7 +195,9 @@ type partitionLine struct {
 	InSync    []model.NodeID `json:"inSync"`
 	Start     model.Offset   `json:"startOffset"`
 	End       model.Offset   `json:"endOffset"`
-	Err       string         `json:"error,omitempty"`
+	// Producer is the address in a Dafka mesh of who writes, or as whom it is published.
+	Producer string `json:"dafkaProducer,omitempty"`
+	Err      string `json:"error,omitempty"`
 }
 
 func (f *clientFlags) describeTopic(ctx context.Context, out io.Writer, name string) error {
@@ -216,8 +218,11 @@ func (f *clientFlags) describeTopic(ctx context.Context, out io.Writer, name str
 	if !t.Internal && deletes(all) {
 		d.DiskMarks = diskMarks(ctx, m, t.Partitions)
 	}
+	producer := dafkaProducers(t.ID, d.Configs)
 	for _, p := range t.Partitions {
-		l := partitionLine{Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync}
+		l := partitionLine{
+			Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync, Producer: producer(p.Index),
+		}
 		var startErr, endErr error
 		l.Start, startErr = offsetAt(ctx, m, name, p.Index, timeEarliest)
 		l.End, endErr = offsetAt(ctx, m, name, p.Index, timeLatest)
@@ -240,16 +245,27 @@ func (d *topicDescription) print(out io.Writer) error {
 	}
 	slices.Sort(keys)
 	for _, k := range keys {
-		fmt.Fprintf(out, "config %s=%s\n", k, d.Configs[k])
+		if k != dafkaProducersKey { // It is beside the partitions.
+			fmt.Fprintf(out, "config %s=%s\n", k, d.Configs[k])
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(d.DiskMarks)) {
 		fmt.Fprintf(out, "disk   node %d deletes the oldest segments above %d%% of its disks (log.retention.disk.percent)\n", id, d.DiskMarks[id])
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tSTART\tEND")
+	dafka := slices.ContainsFunc(d.Partitions, func(p partitionLine) bool { return p.Producer != "" })
+	fmt.Fprint(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tSTART\tEND")
+	if dafka {
+		fmt.Fprint(w, "\tDAFKA PRODUCER")
+	}
+	fmt.Fprintln(w)
 	for _, p := range d.Partitions {
-		fmt.Fprintf(w, "%d\t%d\t%d\t%v\t%v\t%d\t%d\n", p.Partition, p.Leader, p.Epoch, p.Replicas, p.InSync, p.Start, p.End)
+		fmt.Fprintf(w, "%d\t%d\t%d\t%v\t%v\t%d\t%d", p.Partition, p.Leader, p.Epoch, p.Replicas, p.InSync, p.Start, p.End)
+		if dafka {
+			fmt.Fprintf(w, "\t%s", p.Producer)
+		}
+		fmt.Fprintln(w)
 	}
 	if err := w.Flush(); err != nil {
 		return err

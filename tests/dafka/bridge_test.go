@@ -2,9 +2,11 @@ package dafka
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -67,6 +69,23 @@ func (b *bridged) producers(topic string) []string {
 	return nil
 }
 
+// described are the addresses that topic describe shows, by partition.
+func (b *bridged) described(topic string) (all []string) {
+	b.Helper()
+	out, err := exec.Command(node.Binary(b.T), "topic", "describe", topic, "-b", b.node.Addr, "--json").Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d struct{ Partitions []struct{ DafkaProducer string } }
+	if err := json.Unmarshal(out, &d); err != nil {
+		b.Fatal(err)
+	}
+	for _, p := range d.Partitions {
+		all = append(all, p.DafkaProducer)
+	}
+	return all
+}
+
 // expectInKafka reads the records of a producer's as Kafka's consumers do, and no
 // others.
 func (b *bridged) expectInKafka(p *dafka.Producer, partition int32, n int) {
@@ -121,6 +140,9 @@ func TestBridge(t *testing.T) {
 	b.flush(other)
 	if got, want := b.producers("letters"), []string{first.Address(), second.Address()}; !slices.Equal(got, want) {
 		t.Errorf("letters has the producers %v, want %v", got, want)
+	}
+	if got, want := b.described("letters"), []string{first.Address(), second.Address()}; !slices.Equal(got, want) {
+		t.Errorf("letters is described with %v, want %v", got, want)
 	}
 	b.expectInKafka(second, 1, 10)
 	b.expectInKafka(other, 0, 10)
@@ -279,6 +301,10 @@ func TestPublishedTopic(t *testing.T) {
 	late := b.consumer("orders")
 	if again := b.expectContents(late, 0, append(want, "g", "h")...); again != address {
 		t.Errorf("the producer was %s and is %s", address, again)
+	}
+
+	if got := b.described("orders"); !slices.Equal(got, []string{address}) {
+		t.Errorf("orders is described with %v, want %s", got, address)
 	}
 
 	// Nothing is published of what is not meant to be.
