@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/datadir"
 	"github.com/barnabas-log/barnabas/internal/partition"
 )
 
@@ -23,7 +24,7 @@ type flusher struct {
 		dirty []*partition.Partition
 	}
 	wake   chan struct{}
-	choice syncChoice
+	choice datadir.SyncChoice
 	// Kept for the next group.
 	group []*partition.Partition
 	syncs []syncing
@@ -89,7 +90,7 @@ func (f *flusher) flush() {
 	}
 	clear(f.group)
 	began := f.disk.owner.opts.Now()
-	together := f.choice.together(len(f.syncs))
+	together := f.choice.Together(len(f.syncs))
 	if together {
 		f.together()
 	} else {
@@ -97,7 +98,7 @@ func (f *flusher) flush() {
 	}
 	took := f.disk.owner.opts.Now().Sub(began)
 	if len(f.syncs) > 0 {
-		f.choice.took(together, len(f.syncs), took)
+		f.choice.Took(together, len(f.syncs), took)
 	}
 	synced := len(f.syncs)
 	clear(f.syncs)

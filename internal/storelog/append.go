@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/datadir"
 	"github.com/barnabas-log/barnabas/internal/fabric"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/record"
@@ -31,6 +32,7 @@ type appender struct {
 	touched []*Partition
 	bad     map[fabric.Partition]bool // Refused in this call.
 	madeDir bool
+	choice  datadir.SyncChoice
 	refusal refusal
 }
 
@@ -297,7 +299,8 @@ func (l *Logs) sync(parts []*Partition) (failed []error) {
 		return failed
 	}
 	l.stat.syncs.Add(1)
-	together := len(syncs) >= manyDirty
+	began := l.o.Now()
+	together := l.a.choice.Together(len(syncs))
 	var all error
 	if together {
 		all = l.dir.SyncAll()
@@ -311,6 +314,7 @@ func (l *Logs) sync(parts []*Partition) (failed []error) {
 			failed = append(failed, err)
 		}
 	}
+	l.a.choice.Took(together, len(syncs), l.o.Now().Sub(began))
 	return failed
 }
 

@@ -230,6 +230,11 @@ func (l *Logs) syncRecovered() error {
 	if err := l.dir.SyncNames(); err != nil {
 		return err
 	}
+	if len(dirty) >= manyDirty { // Then the sync of each has nothing to do.
+		if err := l.dir.SyncAll(); err != nil {
+			return err
+		}
+	}
 	return errors.Join(l.sync(dirty)...)
 }
 

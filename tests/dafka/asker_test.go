@@ -183,6 +183,7 @@ func TestSlowAsker(t *testing.T) {
 // TestGap: who asks for what a log has left out for good is told where it goes
 // on, and consumers go on there.
 func TestGap(t *testing.T) {
+	t.Parallel() // It waits for patience to end.
 	m := newMesh(t)
 	disk := vfs.NewMem()
 	logs, err := storelog.Open("/store", storelog.Options{FS: disk})

@@ -1,10 +1,14 @@
+//go:build unix
+
 package dafka
 
 import (
 	"context"
 	"fmt"
 	"runtime"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/barnabas-log/barnabas/dafka"
 	"github.com/barnabas-log/barnabas/dafka/store"
@@ -54,11 +58,11 @@ func BenchmarkStore(b *testing.B) {
 			b.Run(fmt.Sprintf("size=%d/fsync=%v", size, sync), func(b *testing.B) {
 				c, s := benchmarkMesh(b, nil, sync)
 				benchmarkFlush(b, benchmarkPublish(b, c, 1, size))
+				began := cpu()
 				b.ResetTimer()
 				p := benchmarkPublish(b, c, b.N, size)
 				benchmarkFlush(b, p)
-				b.StopTimer()
-				perSecond(b)
+				report(b, began)
 				b.ReportMetric(float64(s.Stats().Syncs), "syncs")
 				_ = p.Close(ended())
 			})
@@ -72,7 +76,18 @@ func benchmarkFlush(b *testing.B, p *dafka.Producer) {
 	}
 }
 
-func perSecond(b *testing.B) { b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s") }
+// cpu is what the whole process, producer, store and consumer, has used.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func report(b *testing.B, since time.Duration) {
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(cpu()-since)/float64(b.N), "cpu-ns/op")
+}
 
 // BenchmarkCatchUp reads what a producer that is gone has left with a store.
 func BenchmarkCatchUp(b *testing.B) {
@@ -85,6 +100,7 @@ func BenchmarkCatchUp(b *testing.B) {
 			}
 			runtime.GC()
 			got, done := 0, make(chan struct{})
+			began := cpu()
 			b.ResetTimer()
 			consumer, err := dafka.NewConsumer(dafka.ConsumerOptions{Config: c, Sink: func(records []dafka.Record) {
 				if got += len(records); got == b.N {
@@ -98,8 +114,7 @@ func BenchmarkCatchUp(b *testing.B) {
 				b.Fatal(err)
 			}
 			<-done
-			b.StopTimer()
-			perSecond(b)
+			report(b, began)
 			_ = consumer.Close(ended())
 		})
 	}

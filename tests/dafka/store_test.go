@@ -271,6 +271,7 @@ func TestKilledBeforeAck(t *testing.T) {
 // TestRetention: a consumer that begins with the earliest goes on behind what
 // retention has deleted, and is told.
 func TestRetention(t *testing.T) {
+	t.Parallel() // It waits for patience to end.
 	m := newMesh(t)
 	s := m.store(vfs.NewMem(), func(c *dafka.Config) { c.Store.RetentionSize, c.Store.SegmentBytes = 1<<20, 1<<20 })
 	p := m.producer("letters")

@@ -1,14 +1,14 @@
-package replicas
+package datadir
 
 import "time"
 
-// syncChoice decides how to make a group of files durable: one fdatasync each,
+// SyncChoice decides how to make a group of files durable: one fdatasync each,
 // or one syncfs of the whole file system. Which is cheaper depends on the disk,
 // on how many files there are, and on what others have left dirty on the same
 // file system: with topics of durability=os beside, a syncfs would write their
 // gigabytes too. So both are measured, and the one that has become dearer is
 // tried again now and then.
-type syncChoice struct {
+type SyncChoice struct {
 	each, all time.Duration // What one fdatasync, and one syncfs, cost lately; 0 is not known.
 	sinceEach int           // Groups since the choice was last tried.
 	sinceAll  int
@@ -23,8 +23,8 @@ const (
 	retryAll  = 512
 )
 
-// together says whether to sync n files with one syncfs.
-func (c *syncChoice) together(n int) bool {
+// Together says whether to sync n files with one syncfs.
+func (c *SyncChoice) Together(n int) bool {
 	c.sinceEach++
 	c.sinceAll++
 	switch {
@@ -38,8 +38,8 @@ func (c *syncChoice) together(n int) bool {
 	return c.all < time.Duration(n)*c.each
 }
 
-// took learns from a group.
-func (c *syncChoice) took(together bool, n int, d time.Duration) {
+// Took learns from a group.
+func (c *SyncChoice) Took(together bool, n int, d time.Duration) {
 	if together {
 		c.sinceAll = 0
 		c.all = smooth(c.all, d)

@@ -1,4 +1,4 @@
-package replicas
+package datadir
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 func TestSyncChoiceFollowsTheDisk(t *testing.T) {
 	f := func(name string, n int, each, all time.Duration, want bool) {
 		t.Helper()
-		var c syncChoice
+		var c SyncChoice
 		used := map[bool]int{}
 		for i := range 4000 {
 			if i == 2000 { // Another disk, in effect: forget what was counted, not what was learned.
@@ -19,12 +19,12 @@ func TestSyncChoiceFollowsTheDisk(t *testing.T) {
 			if i < 2000 {
 				e, a = time.Millisecond, time.Millisecond
 			}
-			together := c.together(n)
+			together := c.Together(n)
 			used[together]++
 			if together {
-				c.took(true, n, a)
+				c.Took(true, n, a)
 			} else {
-				c.took(false, n, time.Duration(n)*e)
+				c.Took(false, n, time.Duration(n)*e)
 			}
 		}
 		if share := float64(used[want]) / 2000; share < 0.9 {
