@@ -65,8 +65,8 @@ func (s *Store) join(c *dafka.Config, log *slog.Logger) error {
 	}
 	o := mesh.Options{
 		Bind: c.Beacon.Bind, Host: c.Beacon.Address, ToTowers: c.Beacon.Sub, FromTowers: c.Beacon.Pub,
-		Interval: c.Beacon.Interval, Timeout: c.Beacon.Timeout, HighWater: c.Store.HighWatermark, Linger: linger,
-		Security: security, Log: log,
+		Interval: c.Beacon.Interval, Timeout: c.Beacon.Timeout, HighWater: c.Store.HighWatermark,
+		HighWaterBytes: queued, Linger: linger, Security: security, Log: log,
 	}
 	id := s.logs.Directory()
 	writes, reads := strings.ToUpper(hex.EncodeToString(id[:])), mesh.NewAddress()
@@ -75,7 +75,8 @@ func (s *Store) join(c *dafka.Config, log *slog.Logger) error {
 	if err := s.reader.join(o); err != nil {
 		return err
 	}
-	if err := s.writer.join(apart(o)); err != nil {
+	o.Bind = mesh.NextPort(o.Bind)
+	if err := s.writer.join(o); err != nil {
 		return errors.Join(err, s.reader.node.Close(context.Background()))
 	}
 	var ctx context.Context
@@ -86,19 +87,13 @@ func (s *Store) join(c *dafka.Config, log *slog.Logger) error {
 	return nil
 }
 
-// apart gives the second node a port of its own if the first has a fixed one: the
-// next.
-func apart(o mesh.Options) mesh.Options {
-	at := strings.LastIndexByte(o.Bind, ':')
-	var port uint16
-	if _, err := fmt.Sscanf(o.Bind[at+1:], "%d", &port); err == nil && port != 0 {
-		o.Bind = fmt.Sprintf("%s:%d", o.Bind[:at], port+1)
-	}
-	return o
-}
-
-// linger is how long the last messages may take when the store leaves.
-const linger = 2 * time.Second
+const (
+	// linger is how long the last messages may take when the store leaves.
+	linger = 2 * time.Second
+	// queued is how many bytes may wait for one peer, besides the messages of
+	// store/high_watermark: there may be many who read slowly.
+	queued = 8 << 20
+)
 
 // Close leaves the mesh and closes the logs. What is not stored by then was not
 // acknowledged. ctx bounds how long the last messages may take.

@@ -39,9 +39,13 @@ type Options struct {
 	ToTowers, FromTowers []string
 	Interval, Timeout    time.Duration // Of beacons.
 	HighWater            int           // Messages that wait for one peer.
+	HighWaterBytes       int           // And bytes; 0 is the socket's default.
 	// Linger is how long what was published may take at the end.
 	Linger   time.Duration
 	Security *Security
+	// Beside, if not empty, is another node of the same owner: the two need not
+	// hear each other.
+	Beside string
 
 	// Subscribed, of an XPub, is told of each subscription, SubscribedBy of the
 	// connection, too. Left is told of peers that are gone. Each may be nil.
@@ -86,7 +90,7 @@ type Node struct {
 // Join makes a node and lets it run until Close.
 func Join(o Options) (*Node, error) {
 	n := &Node{o: o}
-	n.publisher = zmtp.New(o.Security.Listening(zmtp.Options{Kind: o.Publisher, SendHighWater: o.HighWater, Linger: o.Linger, Log: o.Log}))
+	n.publisher = zmtp.New(o.Security.Listening(zmtp.Options{Kind: o.Publisher, SendHighWater: o.HighWater, SendHighWaterBytes: o.HighWaterBytes, Linger: o.Linger, Log: o.Log}))
 	endpoint, err := n.publisher.Bind(o.Bind)
 	if err != nil {
 		return nil, errors.Join(err, n.publisher.Close(context.Background()))
