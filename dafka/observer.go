@@ -97,7 +97,8 @@ func Observe(c *Config, log *slog.Logger) (*Observer, error) {
 func (o *Observer) Close(ctx context.Context) error { return o.node.Close(ctx) }
 
 // subscribed remembers what a connection is interested in. Who wants GET-HEADS is
-// a store, and is asked.
+// a store, and is asked. It may not hear yet where to answer: when it does, it
+// says hello, and is asked again.
 func (o *Observer) subscribed(prefix []byte, by *zmtp.Peer) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -126,8 +127,12 @@ func (o *Observer) subscribed(prefix []byte, by *zmtp.Peer) {
 			s.topics = append(s.topics, name)
 		}
 	case fabric.GetHeads:
-		o.node.Publish([]fabric.Send{{Message: fabric.Message{Kind: fabric.GetHeads, Address: []byte(o.node.Address())}}})
+		o.askLocked()
 	}
+}
+
+func (o *Observer) askLocked() {
+	o.node.Publish([]fabric.Send{{Message: fabric.Message{Kind: fabric.GetHeads, Address: []byte(o.node.Address())}}})
 }
 
 func (o *Observer) receive(b *zmtp.Batch, from string) {
@@ -140,8 +145,11 @@ func (o *Observer) receive(b *zmtp.Batch, from string) {
 			o.node.Malformed()
 			continue
 		}
-		if m.Kind == fabric.Head || m.Kind == fabric.DirectHead {
+		switch m.Kind {
+		case fabric.Head, fabric.DirectHead:
 			o.headLocked(&m, from)
+		case fabric.StoreHello:
+			o.askLocked()
 		}
 	}
 }
