@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,8 +24,8 @@ type Options struct {
 	// Address is the writer's in the mesh: the same after a restart, so that
 	// producers which want several acknowledgements do not count this store twice.
 	Address string
-	// Partition gives this node's replicas.
-	Partition func(model.Partition) (*partition.Partition, error)
+	// Partition gives this node's replicas, as of the image that the node follows.
+	Partition func(model.TopicID, model.Partition) (*partition.Partition, error)
 	// Propose changes the cluster: see [quorum.Quorum.Propose]. When it returns,
 	// Publish was called with the change.
 	Propose       func(context.Context, func(*metadata.Image) ([]metadata.Record, error)) error
@@ -44,7 +45,7 @@ type Bridge struct {
 
 	mu struct {
 		sync.Mutex
-		end   model.Offset // Of the newest image.
+		image *metadata.Image // The newest that concerns the mesh.
 		table *table
 	}
 
@@ -63,11 +64,11 @@ func Start(o Options) (*Bridge, error) {
 		return nil, err
 	}
 	b := &Bridge{o: o}
-	b.mu.table = &table{}
+	b.mu.table, b.mu.image = &table{}, metadata.Empty()
 	at := &o.Config.Beacon
 	mo := mesh.Options{
 		Bind: at.Bind, Host: at.Address, ToTowers: at.Sub, FromTowers: at.Pub, Interval: at.Interval, Timeout: at.Timeout,
-		HighWater: o.Config.Store.HighWatermark, Linger: linger, Security: security, Log: o.Log,
+		HighWater: o.Config.Store.HighWatermark, Linger: linger, Security: security, Beside: o.Address, Log: o.Log,
 	}
 	reads := mesh.NewAddress()
 	b.admits = newAdmits(b)
@@ -77,7 +78,7 @@ func Start(o Options) (*Bridge, error) {
 	if err := b.reader.join(mo); err != nil {
 		return nil, err
 	}
-	mo.Bind = mesh.NextPort(mo.Bind)
+	mo.Bind, mo.Beside = mesh.NextPort(mo.Bind), reads
 	if err := b.writer.join(mo); err != nil {
 		return nil, errors.Join(err, b.reader.node.Close(context.Background()))
 	}
@@ -93,19 +94,31 @@ func Start(o Options) (*Bridge, error) {
 // linger is how long the last messages may take when the broker stops.
 const linger = time.Second
 
-// Publish makes the bridge follow an image. The replicas of this node follow it
-// already, and no newer one: so a partition found by name is the image's.
+// Publish makes the bridge follow an image, which the replicas of this node
+// follow already.
 func (b *Bridge) Publish(d *metadata.Delta, image *metadata.Image) {
 	if d != nil && !concerns(d) {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if image.End() < b.mu.end {
-		return
+	if image.End() >= b.mu.image.End() {
+		b.mu.image = image
 	}
-	b.mu.end = image.End()
-	t := newTable(b.mu.table, image, b.o.Self, b.o.Partition)
+	b.lookLocked()
+}
+
+// look finds what could not be served, and can be by now.
+func (b *Bridge) look() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if slices.ContainsFunc(b.mu.table.parts, func(p *part) bool { return p.replica == nil }) {
+		b.lookLocked()
+	}
+}
+
+func (b *Bridge) lookLocked() {
+	t := newTable(b.mu.table, b.mu.image, b.o.Self, b.o.Partition)
 	if !t.anew && len(t.parts) == len(b.mu.table.parts) {
 		return
 	}

@@ -155,6 +155,7 @@ func (r *reader) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-looks.C:
+			r.b.look()
 			r.look()
 		case <-r.wake:
 		}

@@ -56,7 +56,7 @@ type table struct {
 }
 
 // newTable makes the table of an image. find gives this node's replicas.
-func newTable(was *table, image *metadata.Image, self model.NodeID, find func(model.Partition) (*partition.Partition, error)) *table {
+func newTable(was *table, image *metadata.Image, self model.NodeID, find func(model.TopicID, model.Partition) (*partition.Partition, error)) *table {
 	wanted := map[fabric.Partition]*part{}
 	var order []*part
 	controller.DafkaTopics(image, func(t *metadata.Topic, producers []string) {
@@ -70,7 +70,7 @@ func newTable(was *table, image *metadata.Image, self model.NodeID, find func(mo
 				x.Address = producers[i]
 			}
 			x.subject, x.address = []byte(x.Subject), []byte(x.Address)
-			x.replica, _ = find(model.Partition{Topic: t.Name, Index: int32(i)}) // What is offline is not served.
+			x.replica, _ = find(t.ID, model.Partition{Topic: t.Name, Index: int32(i)}) // What is offline is not served.
 			wanted[x.Partition] = x
 			order = append(order, x)
 		}

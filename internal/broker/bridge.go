@@ -21,7 +21,7 @@ func (b *Broker) startBridge() error {
 	}
 	id := b.metadata.Meta().Directory
 	x, err := bridge.Start(bridge.Options{
-		Config: mesh, Self: b.self(), Address: strings.ToUpper(hex.EncodeToString(id[:])), Partition: b.replicas.Load().Partition,
+		Config: mesh, Self: b.self(), Address: strings.ToUpper(hex.EncodeToString(id[:])), Partition: b.replicas.Load().PartitionOf,
 		Propose: b.quorum.Propose, Rules: b.rules(), MaxPartitions: b.config.Dafka.MaxPartitions, Now: b.opts.Now, Log: b.log("bridge"),
 	})
 	if err != nil {

@@ -53,7 +53,9 @@ func levelName(l slog.Level) string {
 }
 
 // rooms are the parts of the broker that log.
-func rooms() []string { return []string{"api", "bridge", "broker", "coordinator", "quorum", "replicas"} }
+func rooms() []string {
+	return []string{"api", "bridge", "broker", "coordinator", "quorum", "replicas"}
+}
 
 // logging gives each room a logger whose level can be changed at any time. A
 // room without a level of its own follows the root. It implements

@@ -44,7 +44,7 @@ const metricPrefix = "barnabas_"
 // metrics are all that we have, but for those of Go and of the process.
 func metrics() []metric {
 	var all []metric
-	for _, table := range [][]metric{listenerMetrics(), apiMetrics(), clientMetrics(), replicaMetrics(), cleanerMetrics(), clusterMetrics(), nodeMetrics()} {
+	for _, table := range [][]metric{listenerMetrics(), apiMetrics(), clientMetrics(), replicaMetrics(), cleanerMetrics(), bridgeMetrics(), clusterMetrics(), nodeMetrics()} {
 		all = append(all, table...)
 	}
 	return all
@@ -81,6 +81,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.clients(s)
 	c.replicas(s)
 	c.cleaner(s)
+	c.bridge(s)
 	c.disks(s)
 	c.cluster(s)
 	c.node(s)

@@ -43,6 +43,9 @@ func (n *Node) hearTowers(ctx context.Context, to chan<- fabric.Peer) {
 				}
 				continue
 			}
+			if n.o.Beside != "" && peer.Address == n.o.Beside {
+				continue
+			}
 			select {
 			case to <- peer:
 			case <-ctx.Done():

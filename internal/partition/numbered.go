@@ -11,8 +11,8 @@ import (
 )
 
 // ErrForeign says that the partition is that of a Dafka producer, whose numbers
-// are the offsets: nobody else can append.
-var ErrForeign = errors.New("partition: only the topic's Dafka producers write to it")
+// are the offsets: nobody else can append. Nor can Dafka producers elsewhere.
+var ErrForeign = errors.New("partition: only a topic's Dafka producers, or only others, write to it")
 
 // AppendNumbered appends a batch whose records have their offsets already: at
 // the end of the log or, where what was between is gone for good, above it. An
@@ -21,6 +21,9 @@ var ErrForeign = errors.New("partition: only the topic's Dafka producers write t
 // Besides what Append refuses: [commitlog.ErrNotNext], for offsets that the log
 // has.
 func (p *Partition) AppendNumbered(b record.Batch, now time.Time) (Appended, error) {
+	if !p.config.Load().Dafka {
+		return Appended{}, ErrForeign
+	}
 	return p.append(b, terms{acksAll: true, epoch: model.NoEpoch, numbered: true}, now)
 }
 

@@ -216,6 +216,19 @@ func (r *Replicas) Partition(p model.Partition) (*partition.Partition, error) {
 	return x.Partition, nil
 }
 
+// PartitionOf is Partition for who means that of one topic, whatever bears its
+// name by now: else ErrUnknown.
+func (r *Replicas) PartitionOf(topic model.TopicID, p model.Partition) (*partition.Partition, error) {
+	x := r.entry(p)
+	switch {
+	case x == nil || x.id != topic:
+		return nil, ErrUnknown
+	case x.err != nil:
+		return nil, x.err
+	}
+	return x.Partition, nil
+}
+
 // each calls do for every partition that is open.
 func (r *Replicas) each(do func(*replica)) {
 	r.mu.RLock()

@@ -76,7 +76,9 @@ func (b *bridged) described(topic string) (all []string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var d struct{ Partitions []struct{ DafkaProducer string } }
+	var d struct {
+		Partitions []struct{ DafkaProducer string }
+	}
 	if err := json.Unmarshal(out, &d); err != nil {
 		b.Fatal(err)
 	}
