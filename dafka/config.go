@@ -62,7 +62,9 @@ type Config struct {
 		HighWatermark int
 		Siblings      bool // Ours: topics that start with a subscribed one come, too, as in C.
 		Verbose       bool
-		Positions     string // Ours: a file in which the position is kept.
+		Positions     string   // Ours: a file in which the position is kept.
+		Group         string   // Ours: a Kafka group that keeps it instead, at a broker with --dafka,
+		Brokers       []string // and where that is.
 	}
 	Store struct {
 		DB            string
@@ -90,7 +92,7 @@ func DefaultConfig() *Config {
 	c.Beacon.Interval, c.Beacon.Timeout = time.Second, 4*time.Second
 	c.Producer.HeadInterval, c.Producer.HighWatermark, c.Producer.MinAcks = time.Second, 1_000_000, 1
 	c.Producer.MaxRecords, c.Producer.MaxBytes, c.Producer.Sync = 1_000_000, 256<<20, true
-	c.Consumer.Reset, c.Consumer.HighWatermark = Latest, 1_000_000
+	c.Consumer.Reset, c.Consumer.HighWatermark, c.Consumer.Brokers = Latest, 1_000_000, []string{"127.0.0.1:9092"}
 	c.Store.DB, c.Store.HighWatermark, c.Store.Sync, c.Store.SegmentBytes = "storedb", 1_000_000, true, 64<<20
 	return c
 }
@@ -189,6 +191,8 @@ func (c *Config) keys() []key {
 		{"consumer/offset/reset", c.reset},
 		{"consumer/siblings", flag(&c.Consumer.Siblings)},
 		{"consumer/positions", text(&c.Consumer.Positions)},
+		{"consumer/group", text(&c.Consumer.Group)},
+		{"consumer/brokers", list(&c.Consumer.Brokers)},
 		{"store/verbose", flag(&c.Store.Verbose)},
 		{"store/db", text(&c.Store.DB)},
 		{"store/high_watermark", number(&c.Store.HighWatermark)},

@@ -46,7 +46,8 @@ type ConsumerOptions struct {
 	// Skipped, if not nil, is told of gaps.
 	Skipped func(Skipped)
 	// Positions are the sequences wanted next, where an earlier consumer has
-	// stopped. A file (consumer/positions) comes before them.
+	// stopped. Those that are kept (consumer/positions, consumer/group) come before
+	// them.
 	Positions map[Partition]uint64
 	Log       *slog.Logger // Nil: nothing is logged.
 }
@@ -61,7 +62,8 @@ type Consumer struct {
 	mu      sync.Mutex
 	machine *fabric.Consumer
 	done    map[fabric.Partition]uint64 // Positions of what Next and Receive returned, and Sink took.
-	saved   bool                        // They are in the file.
+	saved   bool                        // They are kept.
+	keeper  keeper                      // Nil if they are not to be.
 
 	records chan []Record
 	pending struct { // What Next has not returned yet.
@@ -83,28 +85,41 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 		config: orDefault(o.Config), o: o, log: orSilent(o.Log), done: map[fabric.Partition]uint64{}, saved: true,
 		records: make(chan []Record, 16), wake: make(chan struct{}, 1),
 	}
-	x := &c.config.Consumer
 	if err := c.loadPositions(); err != nil {
 		return nil, err
 	}
+	if err := c.join(); err != nil {
+		return nil, errors.Join(err, c.closeKeeper())
+	}
+	c.running.Go(c.run)
+	c.running.Go(c.keep)
+	return c, nil
+}
+
+func (c *Consumer) closeKeeper() error {
+	if c.keeper == nil {
+		return nil
+	}
+	return c.keeper.close()
+}
+
+func (c *Consumer) join() error {
+	x := &c.config.Consumer
 	address := mesh.NewAddress()
 	resets := map[Reset]fabric.Reset{Latest: fabric.Latest, AfterLatest: fabric.AfterLatest, Earliest: fabric.Earliest}
 	c.machine = fabric.NewConsumer(fabric.ConsumerOptions{Address: address, Reset: resets[x.Reset], Siblings: x.Siblings, Positions: maps.Clone(c.done)})
 	c.closing, c.close = context.WithCancel(context.Background())
 	mo, err := c.config.node(c.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mo.Address, mo.Publisher, mo.HighWater = address, zmtp.XPub, x.HighWatermark
 	mo.Inlets = []mesh.Inlet{{Prefixes: fabric.ConsumerPrefixes(address), HighWater: x.HighWatermark, Receive: c.receive}}
 	mo.Subscribed = c.subscribed
 	c.mu.Lock() // What is received first waits for node.
 	defer c.mu.Unlock()
-	if c.node, err = mesh.Join(mo); err != nil {
-		return nil, err
-	}
-	c.running.Go(c.run)
-	return c, nil
+	c.node, err = mesh.Join(mo)
+	return err
 }
 
 // Address is who the consumer is.
@@ -240,13 +255,13 @@ func (c *Consumer) passed(records ...Record) {
 	c.saved = false
 }
 
-// Close leaves the mesh, after it has kept the position if there is a file for
-// it. Records that were not returned are for the next consumer.
+// Close leaves the mesh, and keeps the position if it is to be kept. Records that
+// were not returned are for the next consumer.
 func (c *Consumer) Close(ctx context.Context) error {
 	c.close()
 	err := c.node.Close(ctx)
 	c.running.Wait()
-	return errors.Join(c.savePositions(), err)
+	return errors.Join(c.savePositions(context.WithoutCancel(ctx)), c.closeKeeper(), err)
 }
 
 // receive is told of records, heads and stores.
@@ -300,23 +315,14 @@ func (c *Consumer) poke() {
 	}
 }
 
-// keepInterval is how often the position is written to its file.
-const keepInterval = time.Second
-
-// run looks after deadlines, and after the file.
+// run looks after deadlines.
 func (c *Consumer) run() {
-	alarm, keep := time.NewTimer(time.Hour), time.NewTicker(keepInterval)
+	alarm := time.NewTimer(time.Hour)
 	defer alarm.Stop()
-	defer keep.Stop()
 	for {
 		select {
 		case <-c.closing.Done():
 			return
-		case <-keep.C:
-			if err := c.savePositions(); err != nil {
-				c.log.Error("position not kept", "err", err)
-			}
-			continue
 		case <-c.wake:
 		case <-alarm.C:
 			c.mu.Lock()

@@ -1,6 +1,7 @@
 package dafka
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,68 +10,92 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/barnabas-log/barnabas/internal/fabric"
 	"github.com/barnabas-log/barnabas/internal/vfs"
 )
 
-// position is an element of the file in which a consumer keeps where it is.
-type position struct {
-	Partition
-	Next uint64 `json:"next"`
+// positions are the sequences wanted next.
+type positions map[fabric.Partition]uint64
+
+// keeper keeps them over the lives of a consumer.
+type keeper interface {
+	load(context.Context) (positions, error)
+	save(context.Context, positions) error
+	close() error
 }
 
-// loadPositions fills c.done.
+const (
+	// keepInterval is how often the position is kept.
+	keepInterval = time.Second
+	// keepPatience is how long that may take.
+	keepPatience = 10 * time.Second
+)
+
+// keeperOf is nil if nothing is to be kept.
+func keeperOf(c *Config) (keeper, error) {
+	x := &c.Consumer
+	switch {
+	case x.Positions != "" && x.Group != "":
+		return nil, fmt.Errorf("%w: both consumer/positions and consumer/group", ErrConfig)
+	case x.Positions != "":
+		return positionsFile(x.Positions), nil
+	case x.Group != "":
+		return newPositionsGroup(x.Group, x.Brokers), nil
+	}
+	return nil, nil
+}
+
+// loadPositions fills c.done: those that are kept come before those of the
+// options.
 func (c *Consumer) loadPositions() error {
 	for p, next := range c.o.Positions {
 		c.done[fabric.Partition{Subject: p.Topic, Address: p.Producer}] = next
 	}
-	name := c.config.Consumer.Positions
-	if name == "" {
-		return nil
+	var err error
+	if c.keeper, err = keeperOf(c.config); err != nil || c.keeper == nil {
+		return err
 	}
-	text, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	var positions []position
-	if err == nil {
-		err = json.Unmarshal(text, &positions)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), keepPatience)
+	defer cancel()
+	kept, err := c.keeper.load(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: consumer/positions: %s: %w", ErrConfig, name, err)
+		return errors.Join(err, c.keeper.close())
 	}
-	for _, p := range positions {
-		if fabric.CheckName(p.Topic) != nil || fabric.CheckName(p.Producer) != nil || p.Next > fabric.MaxSequence+1 {
-			return fmt.Errorf("%w: consumer/positions: %s: no position: %+v", ErrConfig, name, p)
-		}
-		c.done[fabric.Partition{Subject: p.Topic, Address: p.Producer}] = p.Next
-	}
+	maps.Copy(c.done, kept)
 	return nil
 }
 
-// savePositions replaces the file, if there is one and something has changed.
-func (c *Consumer) savePositions() error {
-	name := c.config.Consumer.Positions
+// keep keeps the position until the consumer is closed.
+func (c *Consumer) keep() {
+	tick := time.NewTicker(keepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.closing.Done():
+			return
+		case <-tick.C:
+			if err := c.savePositions(c.closing); err != nil && c.closing.Err() == nil {
+				c.log.Error("position not kept", "err", err)
+			}
+		}
+	}
+}
+
+// savePositions keeps the position if it has changed.
+func (c *Consumer) savePositions(ctx context.Context) error {
 	c.mu.Lock()
-	if name == "" || c.saved {
+	if c.keeper == nil || c.saved {
 		c.mu.Unlock()
 		return nil
 	}
 	done := maps.Clone(c.done)
 	c.saved = true
 	c.mu.Unlock()
-	positions := make([]position, 0, len(done))
-	for p, next := range done {
-		positions = append(positions, position{Partition{p.Subject, p.Address}, next})
-	}
-	slices.SortFunc(positions, func(a, b position) int {
-		return strings.Compare(a.Topic+"\x00"+a.Producer, b.Topic+"\x00"+b.Producer)
-	})
-	text, err := json.MarshalIndent(positions, "", "\t")
-	if err == nil {
-		err = vfs.WriteFile(vfs.OS{}, name, append(text, '\n'))
-	}
+	ctx, cancel := context.WithTimeout(ctx, keepPatience)
+	defer cancel()
+	err := c.keeper.save(ctx, done)
 	if err != nil {
 		c.mu.Lock()
 		c.saved = false
@@ -78,3 +103,51 @@ func (c *Consumer) savePositions() error {
 	}
 	return err
 }
+
+// positionsFile is a file with a JSON list.
+type positionsFile string
+
+// position is an element of it.
+type position struct {
+	Partition
+	Next uint64 `json:"next"`
+}
+
+func (name positionsFile) load(context.Context) (positions, error) {
+	text, err := os.ReadFile(string(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var list []position
+	if err == nil {
+		err = json.Unmarshal(text, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: consumer/positions: %s: %w", ErrConfig, name, err)
+	}
+	kept := positions{}
+	for _, p := range list {
+		if fabric.CheckName(p.Topic) != nil || fabric.CheckName(p.Producer) != nil || p.Next > fabric.MaxSequence+1 {
+			return nil, fmt.Errorf("%w: consumer/positions: %s: no position: %+v", ErrConfig, name, p)
+		}
+		kept[fabric.Partition{Subject: p.Topic, Address: p.Producer}] = p.Next
+	}
+	return kept, nil
+}
+
+func (name positionsFile) save(_ context.Context, done positions) error {
+	list := make([]position, 0, len(done))
+	for p, next := range done {
+		list = append(list, position{Partition{p.Subject, p.Address}, next})
+	}
+	slices.SortFunc(list, func(a, b position) int {
+		return strings.Compare(a.Topic+"\x00"+a.Producer, b.Topic+"\x00"+b.Producer)
+	})
+	text, err := json.MarshalIndent(list, "", "\t")
+	if err != nil {
+		return err
+	}
+	return vfs.WriteFile(vfs.OS{}, string(name), append(text, '\n'))
+}
+
+func (name positionsFile) close() error { return nil }

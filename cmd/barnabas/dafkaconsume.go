@@ -18,6 +18,8 @@ type dafkaConsumeFlags struct {
 	fromBeginning bool
 	number        int
 	positions     string
+	group         string
+	brokers       []string
 	siblings      bool
 	json          bool
 }
@@ -40,6 +42,8 @@ It begins with what is published from now on, and with the last record before, a
 	flags.BoolVar(&f.fromBeginning, "from-beginning", false, "begin with the first record (consumer/offset/reset = earliest)")
 	flags.IntVarP(&f.number, "number", "n", 0, "stop after so many records; 0 is never")
 	flags.StringVar(&f.positions, "positions", "", "file in which the position is kept (consumer/positions)")
+	flags.StringVar(&f.group, "group", "", "Kafka group that keeps the position, at a broker that runs with --dafka (consumer/group)")
+	flags.StringSliceVarP(&f.brokers, "brokers", "b", nil, "where that broker is, host:port (consumer/brokers; default 127.0.0.1:9092)")
 	flags.BoolVar(&f.siblings, "prefix", false, "topics that begin with TOPIC, too (consumer/siblings), as C's consumers do")
 	flags.BoolVar(&f.json, "json", false, "print a JSON object for each record")
 	return cmd
@@ -58,6 +62,12 @@ func (f *dafkaConsumeFlags) run(cmd *cobra.Command, topics []string) error {
 	}
 	if f.positions != "" {
 		c.Consumer.Positions = f.positions
+	}
+	if f.group != "" {
+		c.Consumer.Group = f.group
+	}
+	if len(f.brokers) > 0 {
+		c.Consumer.Brokers = f.brokers
 	}
 	c.Consumer.Siblings = c.Consumer.Siblings || f.siblings
 	consumer, err := dafka.NewConsumer(dafka.ConsumerOptions{Config: c, Log: f.log(cmd, c.Consumer.Verbose)})
