@@ -48,13 +48,50 @@ func Open(fs vfs.FS, path string, want Identity, random io.Reader) (*Dir, error)
 		return nil, fmt.Errorf("datadir: %w", err)
 	}
 	d := &Dir{fs: fs, path: path, lock: lock}
-	if err := d.identify(want, random); err != nil {
+	err = d.checkOwner(want.Store)
+	if err == nil {
+		err = d.identify(want, random)
+	}
+	if err != nil {
 		lock.Close()
 		return nil, err
 	}
 	// A disk that is full already has no room for a reserve; Restore tries again.
 	d.reserve.spent.Store(d.makeReserve() != nil)
 	return d, nil
+}
+
+// checkOwner keeps brokers and Dafka stores out of each other's directories: they
+// would take the logs there for strays.
+func (d *Dir) checkOwner(store bool) error {
+	log := d.LogPath(StoreLog)
+	isStore, err := exists(d.fs, log)
+	if err != nil {
+		return fmt.Errorf("datadir: %w", err)
+	}
+	used, err := exists(d.fs, filepath.Join(d.path, MetaFile))
+	switch {
+	case err != nil:
+		return fmt.Errorf("datadir: %w", err)
+	case isStore && !store:
+		return fmt.Errorf("%w: %s is the directory of a Dafka store", ErrIdentity, d.path)
+	case used && store && !isStore:
+		return fmt.Errorf("%w: %s has no %s, so it is the data directory of a broker", ErrIdentity, d.path, StoreLog)
+	case store && !isStore: // Before meta.properties: a crash in between must not make it a broker's.
+		return errors.Join(d.fs.MkdirAll(log), d.SyncNames())
+	}
+	return nil
+}
+
+func exists(fsys vfs.FS, path string) (bool, error) {
+	switch _, err := fsys.Stat(path); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	default:
+		return false, err
+	}
 }
 
 // OpenAsIs takes a data directory that is there into possession, ours or

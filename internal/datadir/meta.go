@@ -25,6 +25,8 @@ type Identity struct {
 	DefaultNode model.NodeID
 	// Cluster is the cluster's id, or "" if it is not known: a new directory gets a new one.
 	Cluster string
+	// Store says that the directory is a Dafka store's, and no broker's.
+	Store bool
 }
 
 // Meta is the content of meta.properties.

@@ -7,7 +7,9 @@ import (
 	"github.com/barnabas-log/barnabas/model"
 )
 
-// Files of a data directory. All but the last two are Kafka's.
+// Files of a data directory. MarksFile, ReserveFile and StoreLog are ours, the
+// others Kafka's. StoreLog is in the directories of Dafka stores only, and named as
+// no partition can be.
 const (
 	LockFile          = ".lock"
 	MetaFile          = "meta.properties"
@@ -20,6 +22,7 @@ const (
 	ReserveFile       = "barnabas-reserve"
 	PartitionMetaFile = "partition.metadata"
 	MetadataLog       = "__cluster_metadata-0"
+	StoreLog          = "dafka-partitions"
 	deleteSuffix      = "-delete"
 	futureSuffix      = "-future"
 	straySuffix       = "-stray"

@@ -243,6 +243,9 @@ func (l *Logs) finish(runs []fabric.Run) {
 			continue
 		}
 		l.stat.records.Add(uint64(len(r.Contents)))
+		for _, c := range r.Contents {
+			l.stat.bytes.Add(uint64(len(c)))
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ type promise struct {
 // TestCrashes appends to partitions, and looks after power cuts, and after the
 // end of the process, that what was promised is there.
 func TestCrashes(t *testing.T) {
-	seeds := 40
+	seeds := 24
 	if testing.Short() {
 		seeds = 10
 	}

@@ -4,7 +4,7 @@
 // messages or who asks.
 //
 //	meta.properties, .lock, barnabas-marks …   as in every data directory
-//	__dafka_partitions-0                       the manifest: a log
+//	dafka-partitions                           the manifest: a log
 //	letters-0, letters-7, ticks-1 …            TOPIC-NUMBER: the logs
 //
 // # Numbers

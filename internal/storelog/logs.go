@@ -111,7 +111,7 @@ var ErrManifest = errors.New("storelog: the list of partitions is damaged")
 // logs. What it then calls stored is as durable as Sync says.
 func Open(path string, o Options) (*Logs, error) {
 	o.setDefaults()
-	dir, err := datadir.Open(o.FS, path, datadir.Identity{Node: model.NoNode}, rand.Reader)
+	dir, err := datadir.Open(o.FS, path, datadir.Identity{Node: model.NoNode, Store: true}, rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("storelog: %w", err)
 	}
@@ -127,9 +127,6 @@ func Open(path string, o Options) (*Logs, error) {
 }
 
 func (l *Logs) recover() error {
-	if _, err := l.o.FS.Stat(filepath.Join(l.dir.Path(), datadir.MetadataLog)); err == nil {
-		return fmt.Errorf("storelog: %s is the data directory of a broker", l.dir.Path())
-	}
 	r, err := l.dir.TakeRecovery()
 	if err != nil {
 		return fmt.Errorf("storelog: %w", err)

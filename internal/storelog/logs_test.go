@@ -2,6 +2,7 @@ package storelog
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,7 +35,7 @@ func TestNumbers(t *testing.T) {
 		h.expect(part(topic, "Q"), 2*i+1, 0, 1)
 	}
 	dirs, err := h.logs.dir.Logs()
-	if err != nil || len(dirs) != 2*len(topics)+1 {
+	if err != nil || len(dirs) != 2*len(topics) {
 		t.Errorf("%d directories, %v", len(dirs), err)
 	}
 }
@@ -106,12 +107,23 @@ func TestOwner(t *testing.T) {
 	if _, err := Open("/store", h.o); !errors.Is(err, vfs.ErrLocked) {
 		t.Error(err)
 	}
-	if err := h.mem.MkdirAll("/broker/" + datadir.MetadataLog); err != nil {
+	broker, err := datadir.Open(h.mem, "/broker", datadir.Identity{Node: 1}, rand.Reader)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open("/broker", h.o); err == nil {
-		t.Error("a broker's directory is taken")
+	if err := broker.Close(); err != nil {
+		t.Fatal(err)
 	}
+	if _, err := Open("/broker", h.o); !errors.Is(err, datadir.ErrIdentity) {
+		t.Errorf("a broker's directory is taken: %v", err)
+	}
+	if err := h.logs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := datadir.Open(h.mem, "/store", datadir.Identity{Node: 1}, rand.Reader); !errors.Is(err, datadir.ErrIdentity) {
+		t.Errorf("a store's directory is taken: %v", err)
+	}
+	h.open()
 	id := h.logs.Directory()
 	h.restart()
 	if h.logs.Directory() != id {
@@ -126,10 +138,16 @@ func TestManifestLost(t *testing.T) {
 	if err := h.logs.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.mem.RemoveAll("/store/" + manifestName.String()); err != nil {
+	if err := h.mem.Remove("/store/" + datadir.StoreLog + "/" + commitlog.FileName(0, ".log")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open("/store", h.o); !errors.Is(err, ErrManifest) {
+		t.Error(err)
+	}
+	if err := h.mem.RemoveAll("/store/" + datadir.StoreLog); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open("/store", h.o); !errors.Is(err, datadir.ErrIdentity) {
 		t.Error(err)
 	}
 }

@@ -13,17 +13,14 @@ import (
 	"github.com/barnabas-log/barnabas/record"
 )
 
-// manifestName is the manifest's, as logs are named.
+// manifestName is the manifest's in the marks. No topic is named so: see legalName.
 var manifestName = model.Partition{Topic: "__dafka_partitions"}
 
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // openManifest reads which partitions there are.
 func (l *Logs) openManifest(r *datadir.Recovery) error {
-	dir := l.dir.LogPath(manifestName.String())
-	if err := l.o.FS.MkdirAll(dir); err != nil {
-		return err
-	}
+	dir := l.dir.LogPath(datadir.StoreLog)
 	o := r.Options(manifestName, l.options())
 	o.SegmentBytes = 1<<31 - 1
 	var err error
@@ -39,10 +36,7 @@ func (l *Logs) openManifest(r *datadir.Recovery) error {
 	if err := l.checkDirectories(); err != nil {
 		return err
 	}
-	if err := l.manifest.Sync(); err != nil {
-		return err
-	}
-	return l.dir.SyncNames()
+	return l.manifest.Sync()
 }
 
 func (l *Logs) readManifest(b record.Batch) error {
@@ -69,7 +63,7 @@ func (l *Logs) checkDirectories() error {
 		return err
 	}
 	for _, d := range logs {
-		if d.Partition != manifestName && int(d.Partition.Index) >= len(l.mu.parts) {
+		if int(d.Partition.Index) >= len(l.mu.parts) {
 			return fmt.Errorf("%w: there is %s, but no number %d", ErrManifest, d.Name, d.Partition.Index)
 		}
 	}

@@ -411,3 +411,28 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// TestFullDisk: on a full disk nothing is acknowledged, and what was stored is
+// served; with space again everything is.
+func TestFullDisk(t *testing.T) {
+	m := newMesh(t)
+	disk := vfs.NewMem()
+	s := m.store(disk)
+	p := m.producer("letters")
+	m.publish(p, 0, 1000)
+	m.flush(p)
+	disk.SetCapacity(1)
+	m.publish(p, 1000, 1000)
+	q := m.producer("numbers")
+	m.publish(q, 0, 10)
+	m.await("records are refused", func() bool { return s.Stats().Refused > 0 })
+	m.expect(m.consumer("letters"), p, 0, 2000) // The others come from the producer.
+	if n, _ := p.Unacked(); n != 1000 {
+		t.Errorf("%d records are unacknowledged", n)
+	}
+	disk.SetCapacity(0)
+	m.finish(p)
+	m.finish(q)
+	m.expect(m.consumer("letters"), p, 0, 2000)
+	m.expect(m.consumer("numbers"), q, 0, 10)
+}
