@@ -302,3 +302,22 @@ func TestObserver(t *testing.T) {
 		}
 	}
 }
+
+// TestTwoTowers: nodes that know two towers do not notice that one is gone.
+func TestTwoTowers(t *testing.T) {
+	m := newMesh(t)
+	first, sub, pub := m.tower, m.tower.Sub(), m.tower.Pub()
+	m.config.Tower.Sub, m.config.Tower.Pub = "tcp://127.0.0.1:*", "tcp://127.0.0.1:*"
+	m.startTower()
+	m.config.Beacon.Sub, m.config.Beacon.Pub = append(m.config.Beacon.Sub, sub), append(m.config.Beacon.Pub, pub)
+	p, c := m.producer("letters"), m.consumer("letters")
+	m.publish(p, 0, 10)
+	m.expect(c, p, 0, 10)
+	if err := first.Close(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	late := m.consumer("letters")
+	m.publish(p, 10, 10)
+	m.expect(late, p, 0, 20)
+	m.expect(c, p, 10, 10)
+}

@@ -3,6 +3,7 @@ package dafka
 import (
 	"bytes"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -114,4 +115,25 @@ func TestWithoutSettings(t *testing.T) {
 	if got := consume("3"); strings.Count(got, " three\n") != 1 {
 		t.Errorf("%q", got)
 	}
+}
+
+// TestIPv6: a mesh on IPv6 alone. A kernel without it has nothing to show; the
+// endpoints themselves are tested in package zmtp.
+func TestIPv6(t *testing.T) {
+	if !enter(t) {
+		return
+	}
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Logf("this machine has no IPv6: %v", err)
+		return
+	}
+	_ = l.Close()
+	m := newMesh(t)
+	m.config.Tower.Sub, m.config.Tower.Pub = "tcp://[::1]:*", "tcp://[::1]:*"
+	m.startTower()
+	m.config.Beacon.Bind, m.config.Beacon.Address = "tcp://[::1]:*", ""
+	p, c := m.producer("letters"), m.consumer("letters")
+	m.publish(p, 0, 10)
+	m.expect(c, p, 0, 10)
 }
