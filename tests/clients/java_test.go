@@ -124,7 +124,7 @@ func compileJava(t *testing.T) javaClient {
 	javac := node.Tool(t, "javac")
 	jars := jars(t, kafka.Clients)
 	dir := t.TempDir()
-	run(t, "", javac, "-cp", filepath.Join(jars, "*"), "-d", dir, "java/Client.java", "java/Admin.java")
+	run(t, "", javac, "-cp", filepath.Join(jars, "*"), "-d", dir, "java/Client.java", "java/Admin.java", "java/Dafka.java")
 	return javaClient{dir + string(os.PathListSeparator) + filepath.Join(jars, "*")}
 }
 
