@@ -1,6 +1,7 @@
 package dafka
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -361,4 +363,130 @@ func (b *bridged) expectContents(c *dafka.Consumer, first int, want ...string) (
 		address = r.Producer
 	}
 	return address
+}
+
+// TestBridgeKilled: whatever becomes of the broker while producers publish, each
+// record is in Kafka once, at the offset that is its sequence.
+func TestBridgeKilled(t *testing.T) {
+	b := newBridged(t)
+	const each = 20_000
+	var producers []*dafka.Producer
+	var publishing sync.WaitGroup
+	ctx := patiently(t)
+	for i := range 3 {
+		p := b.producer(fmt.Sprintf("topic-%d", i/2))
+		producers = append(producers, p)
+		publishing.Go(func() {
+			for i := range each {
+				if _, err := p.Publish(ctx, content(p, i)); err != nil {
+					t.Error(err)
+					return
+				}
+				if n, _ := p.Unacked(); n > 2000 { // So that kills meet records on their way.
+					if err := p.Flush(ctx); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	for round := range rounds(3) {
+		stored := uint64(min(each, 2000*(round+1)))
+		b.await("records are stored", func() bool { return b.end(producers[0]) >= stored })
+		b.node.Kill()
+		b.node.Again()
+	}
+	publishing.Wait()
+	for _, p := range producers {
+		b.flush(p)
+		b.expectInKafka(p, int32(slices.Index(b.producers(p.Topic()), p.Address())), each)
+	}
+}
+
+// end is how many records of a producer's the broker has.
+func (b *bridged) end(p *dafka.Producer) uint64 {
+	c := b.client()
+	defer c.Close()
+	ends, err := kadm.NewClient(c).ListEndOffsets(patiently(b.T), p.Topic())
+	if err != nil {
+		b.Fatal(err)
+	}
+	partition := slices.Index(b.producers(p.Topic()), p.Address())
+	end, _ := ends.Lookup(p.Topic(), int32(partition))
+	return uint64(max(0, end.Offset))
+}
+
+// TestBridgedRecordsDeleted: what is deleted in Kafka is gone for Dafka consumers,
+// who are told.
+func TestBridgedRecordsDeleted(t *testing.T) {
+	b := newBridged(t)
+	p := b.producer("letters")
+	b.publish(p, 0, 100)
+	b.flush(p)
+	admin := kadm.NewClient(b.client())
+	var upTo kadm.Offsets
+	upTo.AddOffset("letters", 0, 60, -1)
+	deleted, err := admin.DeleteRecords(patiently(t), upTo)
+	if err != nil || deleted.Error() != nil {
+		t.Fatal(err, deleted.Error())
+	}
+	b.publish(p, 100, 10)
+	b.flush(p)
+	var skipped []dafka.Skipped
+	var mu sync.Mutex
+	c, err := dafka.NewConsumer(dafka.ConsumerOptions{Config: &b.config, Skipped: func(s dafka.Skipped) {
+		mu.Lock()
+		defer mu.Unlock()
+		skipped = append(skipped, s)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(ended()) })
+	if err := c.Subscribe("letters"); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(c, p, 60, 50)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(skipped) != 1 || skipped[0].From != 0 || skipped[0].To != 60 {
+		t.Errorf("told of %v", skipped)
+	}
+}
+
+// TestBridgedSizes: empty and large records are what they were.
+func TestBridgedSizes(t *testing.T) {
+	b := newBridged(t)
+	p := b.producer("sizes")
+	sizes := []int{0, 1, 4 << 10, 4<<10 + 1, 1 << 20, 0, 8 << 20, 3}
+	for i, n := range sizes {
+		if _, err := p.Publish(patiently(t), bytes.Repeat([]byte{byte(i)}, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.flush(p)
+	k := b.client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"sizes": {0: kgo.NewOffset().AtStart()}}), kgo.FetchMaxPartitionBytes(16<<20))
+	var records []*kgo.Record
+	for len(records) < len(sizes) {
+		fetches := k.PollFetches(patiently(t))
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, fetches.Records()...)
+	}
+	c := b.consumer("sizes")
+	if err := p.Close(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range sizes {
+		r, err := c.Next(patiently(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := bytes.Repeat([]byte{byte(i)}, n)
+		if !bytes.Equal(r.Content, want) || !bytes.Equal(records[i].Value, want) || records[i].Value == nil || records[i].Offset != int64(i) {
+			t.Errorf("record %d has %d bytes for Dafka, %d for Kafka at %d; want %d", i, len(r.Content), len(records[i].Value), records[i].Offset, n)
+		}
+	}
 }
