@@ -47,9 +47,11 @@ type Producer struct {
 
 	mu      sync.Mutex
 	machine *fabric.Producer
-	moved   chan struct{} // Closed, and made anew, when something was acknowledged or kept.
-	kept    uint64        // One past the last record that the outbox has.
-	failed  error         // Of the outbox: nothing is published any more.
+	moved   chan struct{}   // Closed, and made anew, when something was acknowledged or kept.
+	kept    uint64          // One past the last record that the outbox has.
+	failed  error           // Of the outbox: nothing is published any more.
+	met     map[string]bool // Peers that listen.
+	joined  time.Time
 
 	wake    chan struct{}
 	closing context.Context
@@ -66,6 +68,7 @@ func NewProducer(topic string, o ProducerOptions) (*Producer, error) {
 		return nil, fmt.Errorf("%w: %q", ErrTopic, topic)
 	}
 	p := &Producer{topic: topic, config: orDefault(o.Config), log: orSilent(o.Log), moved: make(chan struct{}), wake: make(chan struct{}, 1)}
+	p.met, p.joined = map[string]bool{}, time.Now()
 	p.closing, p.close = context.WithCancel(context.Background())
 	if err := p.join(); err != nil {
 		if p.outbox != nil {
@@ -227,10 +230,10 @@ func (p *Producer) Unacked() (records, bytes int) {
 	return p.machine.Unacked()
 }
 
-// Close waits until enough stores have everything, as C does, and leaves the
-// mesh. When ctx ends first, or with producer/terminate_unacked, what is not
-// acknowledged is lost, unless the producer is durable, and the error is
-// ErrUnacked.
+// Close waits until enough stores have everything, as C does, and its peers have
+// heard of it, which takes at most a HEAD interval, and leaves the mesh. When ctx
+// ends first, or with producer/terminate_unacked, what is not acknowledged is
+// lost, unless the producer is durable, and the error is ErrUnacked.
 func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.machine.Terminate()
@@ -244,6 +247,7 @@ func (p *Producer) Close(ctx context.Context) error {
 			break
 		}
 	}
+	p.part(ctx)
 	p.close()
 	p.running.Wait()
 	err := errors.Join(p.failed, p.node.Close(ctx))
@@ -255,6 +259,48 @@ func (p *Producer) Close(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("%w: %d", ErrUnacked, n), err)
 	}
 	return err
+}
+
+const (
+	// acquaintance is how long after it joined a producer stays at least: until
+	// then peers may not know of it.
+	acquaintance = 250 * time.Millisecond
+	// maxMet bounds how many peers are told apart.
+	maxMet = 1 << 14
+)
+
+// part lets peers hear of the producer before it goes. A store may have
+// everything before a consumer is connected, and C's consumers ask stores for
+// nothing that they have not heard of.
+func (p *Producer) part(ctx context.Context) {
+	x := &p.config.Producer
+	p.mu.Lock()
+	silent := p.machine.Next() == 0 || x.TerminateUnacked || p.failed != nil
+	p.mu.Unlock()
+	if silent {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.HeadInterval)
+	defer cancel()
+	soonest := p.joined.Add(min(acquaintance, x.HeadInterval))
+	for ctx.Err() == nil && (time.Now().Before(soonest) || p.unknown()) {
+		pause(ctx, breath)
+	}
+}
+
+// unknown reports whether there is a peer that does not listen yet, or has not
+// been told what there is.
+func (p *Producer) unknown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.machine.Welcomes() || slices.ContainsFunc(p.node.Peers(), func(x fabric.Peer) bool { return !p.met[x.Address] })
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 func (p *Producer) poke() {
@@ -297,6 +343,9 @@ func (p *Producer) tellAllLocked() {
 func (p *Producer) subscribed(prefix []byte) {
 	p.mu.Lock()
 	p.machine.Subscribed(time.Now(), prefix)
+	if len(prefix) > 1 && len(p.met) < maxMet {
+		p.met[string(prefix[1:])] = true // Every node wants what is for itself.
+	}
 	p.mu.Unlock()
 	p.poke()
 }
@@ -305,6 +354,7 @@ func (p *Producer) left(peer fabric.Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.machine.Gone(peer.Address)
+	delete(p.met, peer.Address)
 }
 
 const (

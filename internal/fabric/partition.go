@@ -201,6 +201,10 @@ func (f *fetcher) listens(prefix []byte) {
 	}
 }
 
+// welcomeInterval is how long after a fetch it may be sent again for the sake of
+// newcomers.
+const welcomeInterval = 10 * time.Millisecond
+
 // maxHurried bounds what a stranger's subscription costs: with more fetches under
 // way the next ones will do.
 const maxHurried = 1024

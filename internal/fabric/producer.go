@@ -68,10 +68,12 @@ type Producer struct {
 	kept    ring
 	acks    []storeAck
 	headAt  time.Time
-	toldAt  time.Time // Of the last HEAD.
-	ending  bool
-	asks    questions
-	sends   []Send
+	toldAt  time.Time // Of the last HEAD, or of the first record.
+	// welcomes says that somebody waits for the HEAD at headAt.
+	welcomes bool
+	ending   bool
+	asks     questions
+	sends    []Send
 }
 
 // storeAck is what a store has acknowledged.
@@ -105,7 +107,7 @@ func (p *Producer) resume(now time.Time) {
 	}
 	p.o.Resume = nil
 	if p.kept.end() > 0 {
-		p.headAt = now
+		p.toldAt, p.headAt = now, now
 	}
 }
 
@@ -129,7 +131,7 @@ func (p *Producer) Publish(now time.Time, content []byte) (uint64, error) {
 	p.kept.push(content)
 	p.sends = append(p.sends, p.record(Record, p.topic, sequence))
 	if sequence == 0 {
-		p.headAt = now.Add(p.o.HeadInterval)
+		p.toldAt, p.headAt = now, now.Add(p.o.HeadInterval)
 	}
 	return sequence, nil
 }
@@ -251,28 +253,29 @@ func (p *Producer) Tick(now time.Time) {
 		return
 	}
 	p.sends = append(p.sends, p.head(Head, p.topic))
-	p.toldAt, p.headAt = now, now.Add(p.o.HeadInterval)
+	p.toldAt, p.headAt, p.welcomes = now, now.Add(p.o.HeadInterval), false
 }
 
-// welcomeInterval is how long after a HEAD the next may follow for the sake of
-// newcomers.
-const welcomeInterval = 10 * time.Millisecond
+// welcomeDelay is how long after somebody subscribed to heads it is told one. By
+// then the producer hears it, too: a consumer of C asks only once for what a HEAD
+// tells it of.
+const welcomeDelay = 100 * time.Millisecond
 
 // Subscribed notes that somebody subscribed to this prefix at the producer's
 // publisher. Who wants heads has missed what was published before, and is told
-// of it at once, not with the next HEAD.
+// of it soon, not with the next HEAD. Newcomers who follow each other share one.
 func (p *Producer) Subscribed(now time.Time, prefix []byte) {
 	if p.headAt.IsZero() || len(prefix) == 0 || Kind(prefix[0]) != Head || !bytes.HasPrefix(p.topic, prefix[1:]) {
 		return
 	}
-	at := p.toldAt.Add(welcomeInterval)
-	if at.Before(now) {
-		at = now
-	}
-	if at.Before(p.headAt) {
-		p.headAt = at
+	at := now.Add(min(welcomeDelay, p.o.HeadInterval))
+	if at.Before(p.headAt) || !at.After(p.toldAt.Add(2*p.o.HeadInterval)) {
+		p.headAt, p.welcomes = at, true
 	}
 }
+
+// Welcomes reports whether newcomers wait for a HEAD.
+func (p *Producer) Welcomes() bool { return p.welcomes }
 
 // Deadline is when Tick has something to do, or zero.
 func (p *Producer) Deadline() time.Time { return p.headAt }

@@ -5,51 +5,53 @@ import (
 	"time"
 )
 
-// Who subscribes to heads hears of what was published before at once; many who
-// do so at a time share a HEAD.
+// Who subscribes to heads hears of what was published before, when the producer
+// has had time to hear it; those who follow each other share a HEAD.
 func TestHeadForNewcomers(t *testing.T) {
-	now := time.Unix(1000, 0)
-	p := NewProducer(now, ProducerOptions{Address: "A", Topic: "letters"})
-	heads := func() (n int) {
-		for _, s := range p.Drain() {
-			if s.Kind == Head && s.Sequence == 0 {
-				n++
-			}
-		}
-		return n
-	}
-	p.Subscribed(now, Head.Prefix("letters"))
-	if p.Tick(now); heads() != 0 || !p.Deadline().IsZero() {
+	begin := time.Unix(1000, 0)
+	p := NewProducer(begin, ProducerOptions{Address: "A", Topic: "letters"})
+	p.Subscribed(begin, Head.Prefix("letters"))
+	if p.Tick(begin); len(p.Drain()) != 0 || !p.Deadline().IsZero() || p.Welcomes() {
 		t.Error("a HEAD before the first record")
 	}
-	if _, err := p.Publish(now, []byte("x")); err != nil {
+	if _, err := p.Publish(begin, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
+	p.Drain()
 	for _, x := range []struct {
-		name   string
-		prefix []byte
-		after  time.Duration // Since the record.
-		want   int
+		name      string
+		prefix    []byte
+		at, until int // Milliseconds after the record.
 	}{
-		{"records are not heads", Record.Prefix("letters"), time.Millisecond, 0},
-		{"another topic", Head.Prefix("letter."), time.Millisecond, 0},
-		{"a longer one", Head.Prefix("letters!"), time.Millisecond, 0},
-		{"nothing", nil, time.Millisecond, 0},
-		{"the topic", Head.Prefix("letters"), 2 * time.Millisecond, 1},
-		{"too soon after", Head.Prefix(""), 3 * time.Millisecond, 0},
-		{"all topics, later", Head.Prefix(""), 12 * time.Millisecond, 1},
-		{"a sibling's start", Head.Prefix("let"), 50 * time.Millisecond, 1},
+		{"records are not heads", Record.Prefix("letters"), 1, 1000},
+		{"another topic", Head.Prefix("letter."), 1, 1000},
+		{"a longer one", Head.Prefix("letters!"), 1, 1000},
+		{"nothing", nil, 1, 1000},
+		{"the topic", Head.Prefix("letters"), 2, 102},
+		{"another newcomer", Head.Prefix(""), 60, 160},
+		{"all topics, later", Head.Prefix(""), 300, 400},
+		{"just before the next", Head.Prefix("let"), 1390, 1490},
+		{"again and again", Head.Prefix("let"), 1480, 1580},
 	} {
-		at := now.Add(x.after)
-		for range 100 {
-			p.Subscribed(at, x.prefix)
+		ms := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Millisecond) }
+		for due := p.Deadline(); !due.After(ms(x.at)); due = p.Deadline() {
+			if p.Tick(due); p.Welcomes() {
+				t.Errorf("%s: the HEAD before is not told", x.name)
+			}
 		}
-		if p.Tick(at); heads() != x.want {
-			t.Errorf("%s: not %d heads", x.name, x.want)
+		for range 100 {
+			p.Subscribed(ms(x.at), x.prefix)
+		}
+		if p.Deadline() != ms(x.until) || p.Welcomes() != (x.until != 1000) {
+			t.Errorf("%s: told at %v", x.name, p.Deadline())
 		}
 	}
-	if p.Deadline() != now.Add(50*time.Millisecond+time.Second) {
-		t.Errorf("the next is due at %v", p.Deadline())
+	p.Drain()
+	for at := begin.Add(1500 * time.Millisecond); len(p.Drain()) == 0; at = at.Add(10 * time.Millisecond) {
+		if p.Subscribed(at, Head.Prefix("")); at.After(begin.Add(2500 * time.Millisecond)) {
+			t.Fatal("newcomers keep it from telling anything")
+		}
+		p.Tick(at)
 	}
 }
 
