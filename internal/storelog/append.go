@@ -119,6 +119,7 @@ func (l *Logs) appendRun(r *fabric.Run, unnumbered error) Outcome {
 
 // write puts a run into the log, in batches.
 func (l *Logs) write(p *Partition, r *fabric.Run) error {
+	l.closeMany()
 	log, err := l.ready(p, model.Offset(r.First))
 	if err != nil {
 		return err

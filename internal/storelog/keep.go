@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,17 +29,21 @@ const (
 
 // keeper is what Keep knows.
 type keeper struct {
-	marks    datadir.Marks
+	marks    datadir.Marks // Its own, as nextMark is.
 	nextMark time.Time
-	// unmarked are those that may have changed since the marks were written, open
-	// those that may have open files.
-	unmarked, open map[*Partition]struct{}
-	opened         atomic.Int64 // Partitions that were used since the last sweep.
-	wake           chan struct{}
+	opened   atomic.Int64 // Partitions that were used since the last sweep.
+	wake     chan struct{}
+	mu       struct {
+		sync.Mutex
+		// unmarked are those that may have changed since the marks were written, open
+		// those that may have open files.
+		unmarked, open map[*Partition]struct{}
+	}
 }
 
 func (k *keeper) init() {
-	k.unmarked, k.open, k.wake = map[*Partition]struct{}{}, map[*Partition]struct{}{}, make(chan struct{}, 1)
+	k.wake = make(chan struct{}, 1)
+	k.mu.unmarked, k.mu.open = map[*Partition]struct{}{}, map[*Partition]struct{}{}
 }
 
 // touch notes that a partition is used.
@@ -48,6 +53,14 @@ func (l *Logs) touch(p *Partition) {
 		case l.keep.wake <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// closeMany closes files if too many may be open.
+func (l *Logs) closeMany() {
+	if l.keep.opened.Load() > maxOpen {
+		l.sweep()
+		l.sweep() // Twice: the first one only notes who is idle.
 	}
 }
 
@@ -62,8 +75,7 @@ func (l *Logs) Keep(ctx context.Context) {
 		case <-tick.C:
 			l.Tick()
 		case <-l.keep.wake:
-			l.sweep()
-			l.sweep() // Twice: the first one only notes who is idle.
+			l.closeMany()
 		}
 	}
 }
@@ -87,14 +99,16 @@ func (l *Logs) Tick() {
 // sweep closes the files of those that were not used since the last one.
 func (l *Logs) sweep() {
 	k := &l.keep
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.opened.Store(0)
 	for _, p := range l.Partitions() {
 		if p.used.Load() && p.used.Swap(false) {
-			k.open[p], k.unmarked[p] = struct{}{}, struct{}{}
-		} else if _, open := k.open[p]; !open {
+			k.mu.open[p], k.mu.unmarked[p] = struct{}{}, struct{}{}
+		} else if _, open := k.mu.open[p]; !open {
 			continue
 		} else {
-			delete(k.open, p)
+			delete(k.mu.open, p)
 		}
 		if log := p.log.Load(); log != nil {
 			log.Idle()
@@ -106,8 +120,12 @@ func (l *Logs) sweep() {
 // what lies below.
 func (l *Logs) mark() error {
 	k := &l.keep
+	k.mu.Lock()
+	unmarked := k.mu.unmarked
+	k.mu.unmarked = map[*Partition]struct{}{}
+	k.mu.Unlock()
 	var errs []error
-	if len(k.unmarked) >= manyDirty {
+	if len(unmarked) >= manyDirty {
 		errs = append(errs, l.dir.SyncAll()) // Then the sync of each has nothing to do.
 	}
 	fresh := maps.Clone(k.marks)
@@ -123,18 +141,24 @@ func (l *Logs) mark() error {
 		}
 		fresh[name], changed = m, true
 	}
-	for p := range k.unmarked {
+	for p := range unmarked {
 		if log := p.log.Load(); log != nil {
 			take(p.name, log)
+			if len(unmarked) > maxOpen { // It may have opened a file.
+				log.Idle()
+				log.Idle()
+			}
 		}
 	}
 	take(manifestName, l.manifest)
 	if changed {
 		if err := l.dir.WriteMarks(fresh, false); err != nil {
+			k.mu.Lock()
+			maps.Copy(k.mu.unmarked, unmarked)
+			k.mu.Unlock()
 			return errors.Join(append(errs, err)...)
 		}
 		k.marks = fresh
 	}
-	clear(k.unmarked)
 	return errors.Join(errs...)
 }

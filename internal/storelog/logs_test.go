@@ -287,7 +287,7 @@ func TestManyOpen(t *testing.T) {
 		h.now = h.now.Add(time.Hour)
 		h.logs.Tick()
 	}
-	if n := len(h.logs.keep.open); n != 0 {
+	if n := len(h.logs.keep.mu.open); n != 0 {
 		t.Errorf("%d are open", n)
 	}
 	for i := range runs {
