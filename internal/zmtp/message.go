@@ -42,6 +42,7 @@ type Batch struct {
 	frames [][]byte // Frames of Messages, then those of the message that is not yet complete.
 	open   int      // Index in frames of the latter.
 	bytes  int      // Of all frames.
+	ahead  int      // Bytes that are read and not looked at yet.
 }
 
 var batches = sync.Pool{New: func() any { return new(Batch) }}
@@ -76,6 +77,9 @@ func (b *Batch) add(f frame) {
 func (b *Batch) keep(p []byte) []byte {
 	if len(p) > ownFrame {
 		return bytes.Clone(p)
+	}
+	if cap(b.arena)-len(b.arena) < len(p) { // What points into the old one keeps it.
+		b.arena = make([]byte, 0, max(len(p), min(max(len(p)+b.ahead, 2*cap(b.arena)), maxBatchBytes)))
 	}
 	start := len(b.arena)
 	b.arena = append(b.arena, p...)
@@ -114,5 +118,14 @@ func (b *Batch) rest() *Batch {
 func newBatch(from *Peer) *Batch {
 	b := batches.Get().(*Batch)
 	b.From = from
+	b.expect(from.usual)
 	return b
+}
+
+// expect makes room for so many messages in a batch that never had one.
+func (b *Batch) expect(messages int) {
+	if b.Messages == nil && messages > 0 {
+		b.Messages = make([]Message, 0, messages)
+		b.frames = make([][]byte, 0, 2*messages)
+	}
 }

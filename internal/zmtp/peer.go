@@ -24,6 +24,7 @@ type Peer struct {
 	minor   byte // Of the peer's ZMTP version 3.
 	cipher  cipher
 	batch   *Batch // Nil if nothing has come since the last one.
+	usual   int    // Messages of the last batch.
 	size    int    // Of the message that is not yet complete.
 	pending bool   // The message goes on.
 

@@ -95,6 +95,7 @@ func (p *Peer) handleMessage(f frame) error {
 		p.batch.drop()
 		return fmt.Errorf("%w: a message of more than %d bytes or %d frames", ErrMalformed, p.socket.options.MaxMessage, maxFrames)
 	}
+	p.batch.ahead = p.in.w - p.in.r
 	p.batch.add(f)
 	if f.more() {
 		return nil
@@ -123,6 +124,7 @@ func (p *Peer) deliver() {
 		s.sift(b)
 	}
 	n := len(b.Messages)
+	p.usual = n
 	if b.empty() || !s.inbox.put(b, &p.cut) {
 		b.Release()
 		return
