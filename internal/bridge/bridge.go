@@ -68,7 +68,7 @@ func Start(o Options) (*Bridge, error) {
 	at := &o.Config.Beacon
 	mo := mesh.Options{
 		Bind: at.Bind, Host: at.Address, ToTowers: at.Sub, FromTowers: at.Pub, Interval: at.Interval, Timeout: at.Timeout,
-		HighWater: o.Config.Store.HighWatermark, Linger: linger, Security: security, Beside: o.Address, Log: o.Log,
+		HighWater: o.Config.Store.HighWatermark, HighWaterBytes: queued, Linger: linger, Security: security, Beside: o.Address, Log: o.Log,
 	}
 	reads := mesh.NewAddress()
 	b.admits = newAdmits(b)
@@ -91,8 +91,13 @@ func Start(o Options) (*Bridge, error) {
 	return b, nil
 }
 
-// linger is how long the last messages may take when the broker stops.
-const linger = time.Second
+const (
+	// linger is how long the last messages may take when the broker stops.
+	linger = time.Second
+	// queued is how many bytes may wait for one peer, besides the messages of
+	// store/high_watermark: there may be many who read slowly.
+	queued = 8 << 20
+)
 
 // Publish makes the bridge follow an image, which the replicas of this node
 // follow already.

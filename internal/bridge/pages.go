@@ -78,7 +78,10 @@ func (s *pages) keep(b []byte) {
 func (g *page) batches(rest []byte) (err error) {
 	var b record.Batch
 	for more := true; more && len(rest) > 0 && g.next < g.end; {
-		if b, rest, err = record.Next(rest); err != nil {
+		if b, rest, err = record.Next(rest); err == nil && b.ComputeCRC() != b.CRC() {
+			err = record.ErrCorrupt
+		}
+		if err != nil {
 			return err
 		}
 		if more = !g.visible(b); !more {

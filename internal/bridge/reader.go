@@ -20,8 +20,8 @@ const (
 	// headsAtOnce is how many partitions are looked at for questions for heads,
 	// before it is somebody else's turn.
 	headsAtOnce = 4096
-	// slow is how long an asker whose queue is full may hold up the others, each
-	// time it is its turn.
+	// slow is how long to wait for askers whose queues are full, when there are no
+	// others.
 	slow = 10 * time.Millisecond
 	// lookEvery is how often it is looked where logs begin: retention moves that.
 	lookEvery = 5 * time.Second
@@ -43,8 +43,9 @@ type reader struct {
 	wake chan struct{}
 
 	// Those of run.
-	sends []fabric.Send
-	pages pages
+	sends   []fabric.Send
+	pages   pages
+	stalled int // Turns since somebody whose turn it was could take something.
 }
 
 func newReader(b *Bridge, address, writer string) *reader {
@@ -169,6 +170,7 @@ func (r *reader) turn(ctx context.Context) bool {
 	r.mu.Lock()
 	more := r.machine.ServeHeads(headsAtOnce)
 	read, ok := r.machine.Next(readRecords)
+	askers := r.machine.Askers()
 	r.sends = append(r.sends[:0], r.machine.Drain()...)
 	age := r.age
 	var p *part
@@ -176,11 +178,18 @@ func (r *reader) turn(ctx context.Context) bool {
 		p = r.table.parts[read.Number]
 	}
 	r.mu.Unlock()
-	r.send(ctx, r.sends)
+	r.send(ctx, slow, r.sends)
 	if !ok {
 		return more
 	}
-	a := r.answer(ctx, p, &read)
+	wait := time.Duration(0)
+	if r.stalled >= askers {
+		wait = slow
+	}
+	a := r.answer(ctx, wait, p, &read)
+	if r.stalled++; !a.blocked || a.next > read.First {
+		r.stalled = 0
+	}
 	if a.moved {
 		r.holds(p)
 	}
@@ -207,18 +216,18 @@ type answer struct {
 }
 
 // answer reads records and sends them.
-func (r *reader) answer(ctx context.Context, p *part, read *fabric.Read) (a answer) {
+func (r *reader) answer(ctx context.Context, wait time.Duration, p *part, read *fabric.Read) (a answer) {
 	a.next = read.First
 	r.sends = r.sends[:0]
 	gap, err := r.pages.read(p, read.First, read.First+uint64(read.Count), func(sequence uint64, content []byte) bool {
 		r.sends = append(r.sends, fabric.Send{Message: read.Message(sequence), Content: content})
 		if len(r.sends) == sentAtOnce {
-			r.flush(ctx, &a)
+			r.flush(ctx, wait, &a)
 		}
 		return !a.blocked
 	})
 	a.moved = errors.Is(err, partition.ErrOutOfRange)
-	r.flush(ctx, &a)
+	r.flush(ctx, wait, &a)
 	if a.next == read.First {
 		a.gap = gap
 	}
@@ -226,24 +235,24 @@ func (r *reader) answer(ctx context.Context, p *part, read *fabric.Read) (a answ
 }
 
 // flush sends what was gathered of an answer.
-func (r *reader) flush(ctx context.Context, a *answer) {
+func (r *reader) flush(ctx context.Context, wait time.Duration, a *answer) {
 	if a.blocked || len(r.sends) == 0 {
 		return
 	}
-	done := r.send(ctx, r.sends)
+	done := r.send(ctx, wait, r.sends)
 	a.next += uint64(done)
 	a.blocked = done < len(r.sends)
 	r.b.served.Add(uint64(done))
 	r.sends = r.sends[:0]
 }
 
-// send publishes, and waits a little for who is slow. It returns how much was
+// send publishes, and waits so long for who is slow. It returns how much was
 // sent.
-func (r *reader) send(ctx context.Context, sends []fabric.Send) int {
+func (r *reader) send(ctx context.Context, wait time.Duration, sends []fabric.Send) int {
 	if len(sends) == 0 {
 		return 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, slow)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	done, _ := r.node.PublishWait(ctx, sends)
 	return done
