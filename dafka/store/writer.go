@@ -28,6 +28,7 @@ type writer struct {
 	machine *fabric.Writer
 	held    []*zmtp.Batch // Those of which the machine has contents.
 	bytes   int           // Of held.
+	most    int           // What bytes may be, but for the last batch: maxHeld.
 	room    sync.Cond     // Tells that held is empty, that urgent is 0, or that it is over.
 	urgent  int           // Answers that wait: they go before what is published.
 	over    bool
@@ -43,7 +44,7 @@ type writer struct {
 }
 
 func newWriter(logs *storelog.Logs, address, reader string, log *slog.Logger) *writer {
-	w := &writer{logs: logs, log: log, wake: make(chan struct{}, 1), o: fabric.WriterOptions{Address: address, Reader: reader}}
+	w := &writer{logs: logs, log: log, wake: make(chan struct{}, 1), most: maxHeld, o: fabric.WriterOptions{Address: address, Reader: reader}}
 	w.room.L = &w.mu
 	var has []fabric.Partition
 	var ends []uint64
@@ -101,7 +102,7 @@ func (w *writer) awaitLocked(urgent bool) bool {
 		w.urgent++
 		defer func() { w.urgent--; w.room.Broadcast() }()
 	}
-	for !w.over && (w.bytes >= maxHeld || !urgent && w.urgent > 0) {
+	for !w.over && (w.bytes >= w.most || !urgent && w.urgent > 0) {
 		w.room.Wait()
 	}
 	return !w.over
