@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +43,7 @@ type reader struct {
 	logs    *storelog.Logs
 	node    *mesh.Node
 	address string
+	log     *slog.Logger
 	served  atomic.Uint64
 
 	mu      sync.Mutex
@@ -51,10 +55,12 @@ type reader struct {
 	sends   []fabric.Send
 	buf     []byte
 	stalled int // Turns since somebody whose turn it was could take something.
+	// complained is when it was last said that records cannot be read.
+	complained time.Time
 }
 
-func newReader(logs *storelog.Logs, address, writer string) *reader {
-	r := &reader{logs: logs, address: address, wake: make(chan struct{}, 1)}
+func newReader(logs *storelog.Logs, address, writer string, log *slog.Logger) *reader {
+	r := &reader{logs: logs, address: address, log: log, wake: make(chan struct{}, 1)}
 	r.machine = fabric.NewReader(fabric.ReaderOptions{Address: address, Writer: writer})
 	for _, p := range logs.Partitions() {
 		r.holds(p)
@@ -181,12 +187,9 @@ func (r *reader) answer(ctx context.Context, wait time.Duration, read *fabric.Re
 		return a
 	}
 	batches, err := r.read(log, from)
-	if err != nil {
-		return a // Retention was faster, or the disk fails: the asker will ask again.
-	}
 	r.sends = r.sends[:0]
 	large := false
-	for x := range records(batches, from, from+model.Offset(read.Count)) {
+	for x := range records(batches, from, from+model.Offset(read.Count), &err) {
 		next := a.next + uint64(len(r.sends))
 		if at := uint64(x.Offset); at > next {
 			if next == read.First {
@@ -201,6 +204,7 @@ func (r *reader) answer(ctx context.Context, wait time.Duration, read *fabric.Re
 		}
 	}
 	r.flush(ctx, wait, &a)
+	r.complain(read, err)
 	if large {
 		r.buf = nil // The socket has it.
 	}
@@ -208,22 +212,38 @@ func (r *reader) answer(ctx context.Context, wait time.Duration, read *fabric.Re
 }
 
 // records are those of batches from an offset on and before end, up to the first
-// that is damaged.
-func records(batches []byte, from, end model.Offset) iter.Seq[record.Record] {
+// that is damaged, which sets err.
+func records(batches []byte, from, end model.Offset, err *error) iter.Seq[record.Record] {
 	return func(yield func(record.Record) bool) {
-		for len(batches) > 0 {
-			b, rest, err := record.Next(batches)
-			if err != nil || b.ComputeCRC() != b.CRC() {
+		for len(batches) > 0 && *err == nil {
+			var b record.Batch
+			if b, batches, *err = record.Next(batches); *err == nil && b.ComputeCRC() != b.CRC() {
+				*err = fmt.Errorf("%w: checksum of the batch at %d", record.ErrCorrupt, b.BaseOffset())
+			}
+			if *err != nil {
 				return
 			}
-			for x, err := range b.Records(0) {
-				if err != nil || x.Offset >= end || x.Offset >= from && !yield(x) {
+			for x, bad := range b.Records(0) {
+				if *err = bad; bad != nil || x.Offset >= end || x.Offset >= from && !yield(x) {
 					return
 				}
 			}
-			batches = rest
 		}
 	}
+}
+
+// complainInterval is how often it is said that records cannot be read: who needs
+// them asks again and again.
+const complainInterval = time.Minute
+
+// complain says that records cannot be read. Other stores may have them. That
+// retention was faster than the asker is no reason.
+func (r *reader) complain(read *fabric.Read, err error) {
+	if err == nil || errors.Is(err, commitlog.ErrOutOfRange) || time.Since(r.complained) < complainInterval {
+		return
+	}
+	r.complained = time.Now()
+	r.log.Error("records cannot be read", "topic", read.Subject, "producer", read.Address, "partition", read.Number, "err", err)
 }
 
 // read returns batches from the one that has an offset on.

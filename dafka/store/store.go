@@ -70,7 +70,7 @@ func (s *Store) join(c *dafka.Config, log *slog.Logger) error {
 	}
 	id := s.logs.Directory()
 	writes, reads := strings.ToUpper(hex.EncodeToString(id[:])), mesh.NewAddress()
-	s.reader = newReader(s.logs, reads, writes)
+	s.reader = newReader(s.logs, reads, writes, log)
 	s.writer = newWriter(s.logs, writes, reads, log)
 	if err := s.reader.join(o); err != nil {
 		return err

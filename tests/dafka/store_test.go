@@ -436,3 +436,29 @@ func TestFullDisk(t *testing.T) {
 	m.expect(m.consumer("letters"), p, 0, 2000)
 	m.expect(m.consumer("numbers"), q, 0, 10)
 }
+
+// TestDamage: what a disk has changed is not served; another store has it.
+func TestDamage(t *testing.T) {
+	m := newMesh(t)
+	disk := vfs.NewMem()
+	first := m.store(disk)
+	second := m.store(vfs.NewMem())
+	p := m.producer("letters")
+	m.publish(p, 0, 20_000)
+	m.finish(p)
+	m.await("both have everything", func() bool { return records(first) == 20_000 && records(second) == 20_000 })
+	m.leave(first)
+	f, err := disk.OpenWrite("/store/letters-0/00000000000000000000.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, _ := f.Size()
+	if _, err := f.WriteAt([]byte("damaged"), size/2); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m.store(disk)
+	m.expect(m.consumer("letters"), p, 0, 20_000)
+}
