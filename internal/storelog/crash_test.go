@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/barnabas-log/barnabas/internal/datadir"
@@ -43,8 +44,8 @@ func TestCrashes(t *testing.T) {
 
 func crash(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 6))
-	sync := seed%3 != 0
-	h := newHarness(t, Options{Sync: sync, SegmentBytes: 2000})
+	synced := seed%3 != 0
+	h := newHarness(t, Options{Sync: synced, SegmentBytes: 2000})
 	if err := h.logs.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -54,13 +55,16 @@ func crash(t *testing.T, seed uint64) {
 		promised map[fabric.Partition]promise
 	}
 	var cuts []cut
+	var one sync.Mutex // Logs are opened by several goroutines.
 	h.fs = vfs.NewFaulty(h.mem, func(op vfs.Op) error {
+		one.Lock()
+		defer one.Unlock()
 		if (op.Durable() || op.Kind == vfs.OpWrite) && rng.IntN(120) == 0 && len(cuts) < 5 {
 			h.dropReserve()
 			c := cut{h.mem.KillClone(), maps.Clone(promised)}
 			if rng.IntN(2) == 0 {
 				c.disk = h.mem.CrashClone(rng)
-				if !sync {
+				if !synced {
 					c.promised = nil // It starts, and what it has is right.
 				}
 			}
