@@ -70,6 +70,7 @@ func (p *Peers) Handle(now time.Time, peer Peer) {
 	if known := p.known[peer.Endpoint]; known != nil {
 		if known.address != peer.Address {
 			p.out.Renamed = append(p.out.Renamed, peer)
+			p.out.Beacon = true
 		}
 		known.address, known.expires = peer.Address, expires
 		return

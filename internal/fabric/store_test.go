@@ -358,7 +358,7 @@ func TestPeers(t *testing.T) {
 		t.Errorf("ignored %d", p.Ignored())
 	}
 	p.Handle(after(2*time.Second), Peer{"b2", "tcp://b:1"})
-	does(PeersEffects{Renamed: []Peer{{"b2", "tcp://b:1"}}})
+	does(PeersEffects{Renamed: []Peer{{"b2", "tcp://b:1"}}, Beacon: true})
 	var ticks []time.Duration
 	for len(p.All()) > 0 {
 		now := p.Deadline()

@@ -83,6 +83,9 @@ func (n *Node) meet(ctx context.Context, heard <-chan fabric.Peer, listening <-c
 			n.towers.to.Send(n.beacon...)
 		case p := <-heard:
 			n.turn(func() { n.peers.Handle(time.Now(), p) })
+			if n.addressAt(p.Endpoint) == p.Address {
+				n.connectTo(p)
+			}
 		case <-alarm.C:
 			n.turn(func() { n.peers.Tick(time.Now()) })
 			alarm.Reset(time.Until(n.peers.Deadline()))
@@ -113,7 +116,7 @@ func (n *Node) turn(change func()) {
 		n.o.Log.Info("peer is gone", "address", p.Address, "endpoint", p.Endpoint)
 	}
 	for _, p := range e.Connect {
-		n.dial(p)
+		n.o.Log.Info("peer", "address", p.Address, "endpoint", p.Endpoint)
 	}
 	if e.Beacon {
 		n.towers.to.Send(n.beacon...)
@@ -126,8 +129,9 @@ func (n *Node) turn(change func()) {
 	}
 }
 
-func (n *Node) dial(p fabric.Peer) {
-	n.o.Log.Info("peer", "address", p.Address, "endpoint", p.Endpoint)
+// connectTo connects to a peer. One whose connection ended, and who is heard, is
+// back, or another has its port: it is dialled at once.
+func (n *Node) connectTo(p fabric.Peer) {
 	for _, s := range n.inlets {
 		if err := s.Connect(p.Endpoint); err != nil {
 			n.o.Log.Debug("peer cannot be reached", "address", p.Address, "err", err)

@@ -107,11 +107,13 @@ func (s *Socket) isClosed() bool {
 // connector is one endpoint that the socket is to be connected to.
 type connector struct {
 	cancel context.CancelFunc
+	again  chan struct{} // Has something when it is to be dialled at once.
 }
 
 // Connect makes the socket dial endpoint in the background, again and again until
 // Disconnect: also when there is nobody yet, and when a connection ends. An
-// endpoint that is connected already stays as it is.
+// endpoint that is connected already stays as it is; one that waits to be dialled
+// again does not wait any longer.
 func (s *Socket) Connect(endpoint string) error {
 	host, port, err := splitEndpoint(endpoint)
 	if err != nil {
@@ -125,13 +127,22 @@ func (s *Socket) Connect(endpoint string) error {
 	if s.closed {
 		return ErrClosed
 	}
-	if s.connectors[endpoint] != nil {
+	if c := s.connectors[endpoint]; c != nil {
+		c.hurry()
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.connectors[endpoint] = &connector{cancel}
-	s.running.Go(func() { s.keepConnected(ctx, endpoint, net.JoinHostPort(host, port)) })
+	c := &connector{cancel, make(chan struct{}, 1)}
+	s.connectors[endpoint] = c
+	s.running.Go(func() { s.keepConnected(ctx, c.again, endpoint, net.JoinHostPort(host, port)) })
 	return nil
+}
+
+func (c *connector) hurry() {
+	select {
+	case c.again <- struct{}{}:
+	default:
+	}
 }
 
 // Disconnect takes back a Connect. A publisher sends what is queued first, for up
@@ -155,7 +166,7 @@ func (s *Socket) Disconnect(endpoint string) error {
 	return nil
 }
 
-func (s *Socket) keepConnected(ctx context.Context, endpoint, address string) {
+func (s *Socket) keepConnected(ctx context.Context, again <-chan struct{}, endpoint, address string) {
 	pause := s.options.ReconnectMin
 	for ctx.Err() == nil {
 		conn, err := s.options.Dial(ctx, "tcp", address)
@@ -169,6 +180,7 @@ func (s *Socket) keepConnected(ctx context.Context, endpoint, address string) {
 		}
 		select {
 		case <-ctx.Done():
+		case <-again:
 		case <-time.After(pause + rand.N(pause/2+1)):
 		}
 		pause = min(2*pause, max(s.options.ReconnectMin, s.options.ReconnectMax))

@@ -34,6 +34,31 @@ func closeNow(t *testing.T, s *Socket) {
 	}
 }
 
+// Who is known to be back is dialled at once.
+func TestConnectAgain(t *testing.T) {
+	inTime(t, func(t *testing.T, m *memory) {
+		sub := New(m.options(Options{Kind: Sub, ReconnectMin: time.Hour, ReconnectMax: time.Hour}))
+		defer closeNow(t, sub)
+		subscribe(t, sub, "a")
+		connect(t, sub, somewhere)
+		synctest.Wait()
+		pub := New(m.options(Options{Kind: XPub}))
+		defer closeNow(t, pub)
+		bindAt(t, pub, somewhere)
+		begin := time.Now()
+		connect(t, sub, somewhere)
+		expectEvents(t, pub, "+a 1")
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("after %v", took)
+		}
+		connect(t, sub, somewhere) // It is connected: nothing happens.
+		time.Sleep(time.Minute)
+		if n := m.dials.Load(); n != 2 {
+			t.Errorf("dialled %d times", n)
+		}
+	})
+}
+
 // Nobody there: the pauses double up to their maximum, and a little by chance.
 func TestBackOff(t *testing.T) {
 	inTime(t, func(t *testing.T, m *memory) {
