@@ -22,6 +22,8 @@ const (
 	markedAtOnce = 20_000
 	// maxOpen is about how many partitions may have open files.
 	maxOpen = 2048
+	// complainInterval is how often it is said that something does not work.
+	complainInterval = time.Minute
 	// manyDirty is from how many logs on one sync of the whole file system is
 	// cheaper than one of each.
 	manyDirty = 8
@@ -29,11 +31,13 @@ const (
 
 // keeper is what Keep knows.
 type keeper struct {
-	marks    datadir.Marks // Its own, as nextMark is.
-	nextMark time.Time
-	opened   atomic.Int64 // Partitions that were used since the last sweep.
-	wake     chan struct{}
-	mu       struct {
+	// These are its own.
+	marks                datadir.Marks
+	nextMark, complained time.Time
+
+	opened atomic.Int64 // Partitions that were used since the last sweep.
+	wake   chan struct{}
+	mu     struct {
 		sync.Mutex
 		// unmarked are those that may have changed since the marks were written, open
 		// those that may have open files.
@@ -91,8 +95,9 @@ func (l *Logs) Tick() {
 	}
 	l.keep.nextMark = now.Add(markInterval * time.Duration(1+len(l.keep.marks)/markedAtOnce))
 	l.sweep()
-	if err := l.mark(); err != nil {
-		l.o.Log.Error("marks not taken", "dir", l.dir.Path(), "err", err)
+	if err := l.mark(); err != nil && now.Sub(l.keep.complained) >= complainInterval {
+		l.keep.complained = now
+		l.o.Log.Error("marks not taken: the next start may have to read more", "dir", l.dir.Path(), "err", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"syscall"
@@ -176,7 +177,8 @@ func TestDirectoryLost(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	for _, sync := range []bool{true, false} {
 		t.Run(fmt.Sprint(sync), func(t *testing.T) {
-			h := newHarness(t, Options{Sync: sync})
+			var said bytes.Buffer
+			h := newHarness(t, Options{Sync: sync, Log: slog.New(slog.NewTextHandler(&said, nil))})
 			a, b := part("a", "P"), part("b", "P")
 			h.append(run(a, 0, 100))
 			h.mem.SetCapacity(1)
@@ -194,9 +196,16 @@ func TestFullDisk(t *testing.T) {
 			h.mem.SetCapacity(0)
 			h.logs.Tick()
 			h.append(run(a, 100, 10), run(b, 0, 10))
+			h.now = h.now.Add(time.Hour)
+			h.append(run(b, 10, 1))
+			for _, line := range []string{"records refused", "records are stored again"} {
+				if n := strings.Count(said.String(), line); n != 1 {
+					t.Errorf("%q is said %d times:\n%s", line, n, &said)
+				}
+			}
 			h.restart()
 			h.expect(a, 0, 0, 110)
-			h.expect(b, h.find(b).Number, 0, 10)
+			h.expect(b, h.find(b).Number, 0, 11)
 		})
 	}
 }

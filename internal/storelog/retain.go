@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
@@ -68,7 +69,11 @@ func (l *Logs) delete(now time.Time, p *Partition, log *commitlog.Log, r commitl
 // failed says that retention could not do its work. A log that is offline has
 // been told of.
 func (l *Logs) failed(err error) {
-	if err != nil && !errors.Is(err, commitlog.ErrOffline) && !errors.Is(err, commitlog.ErrClosed) {
+	if err == nil || errors.Is(err, commitlog.ErrOffline) || errors.Is(err, commitlog.ErrClosed) {
+		return
+	}
+	now := l.o.Now().UnixNano()
+	if last := l.brim.complained.Load(); now-last >= int64(complainInterval) && l.brim.complained.CompareAndSwap(last, now) {
 		l.o.Log.Error("records not deleted", "dir", l.dir.Path(), "err", err)
 	}
 }
@@ -85,6 +90,9 @@ type brim struct {
 	holders map[*Partition]struct{}
 	said    time.Time
 	stuck   bool
+	// complained is when it was last said that deletion does not work, in
+	// nanoseconds since 1970.
+	complained atomic.Int64
 }
 
 const (

@@ -31,7 +31,7 @@ func (m *mesh) store(fs vfs.FS, change ...func(*dafka.Config)) *store.Store {
 	if err != nil {
 		m.Fatal(err)
 	}
-	m.Cleanup(func() { m.leave(s) })
+	m.Cleanup(func() { _ = s.Close(context.Background()) })
 	return s
 }
 
@@ -461,4 +461,56 @@ func TestDamage(t *testing.T) {
 	}
 	m.store(disk)
 	m.expect(m.consumer("letters"), p, 0, 20_000)
+}
+
+// mortal is a disk whose process can be killed: nothing that it does afterwards
+// is done.
+type mortal struct {
+	*vfs.Faulty
+	disk *vfs.Mem
+	dead *atomic.Bool
+}
+
+func newMortal(disk *vfs.Mem) mortal {
+	dead := new(atomic.Bool)
+	return mortal{vfs.NewFaulty(disk, func(vfs.Op) error {
+		if dead.Load() {
+			return errors.New("it is dead")
+		}
+		return nil
+	}), disk, dead}
+}
+
+// kill returns what is left for the next process.
+func (m mortal) kill() mortal {
+	m.dead.Store(true)
+	return newMortal(m.disk.KillClone())
+}
+
+// TestRestarts: a store that leaves and comes back again and again, also by the
+// end of its process, while a producer publishes and a consumer follows.
+func TestRestarts(t *testing.T) {
+	m := newMesh(t)
+	disk := newMortal(vfs.NewMem())
+	s := m.store(disk)
+	p := m.producer("letters")
+	c := m.consumer("letters")
+	const rounds, n = 8, 2000
+	for i := range rounds {
+		m.publish(p, i*n, n)
+		switch i % 4 {
+		case 0:
+			m.flush(p)
+		case 1:
+			disk = disk.kill()
+			_ = s.Close(context.Background()) // It can write nothing any more.
+			s = m.store(disk)
+		case 2:
+			m.leave(s)
+			s = m.store(disk)
+		}
+		m.expect(c, p, i*n, n)
+	}
+	m.finish(p)
+	m.expect(m.consumer("letters"), p, 0, rounds*n)
 }
