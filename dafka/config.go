@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,7 +128,7 @@ func ParseConfig(text []byte) (*Config, error) {
 		}
 	}
 	c.unknown = unknownKeys(root, "", known)
-	return c, c.check()
+	return c, c.Check()
 }
 
 // Unknown are the keys of the file that mean nothing here. C ignores them, too;
@@ -145,7 +146,8 @@ func unknownKeys(s *zpl.Section, above string, known map[string]bool) (unknown [
 	return unknown
 }
 
-// Set sets one key, as a line of the file would.
+// Set sets one key, as a line of the file would. What keys are together, Check
+// looks at.
 func (c *Config) Set(path, value string) error {
 	for _, k := range c.keys() {
 		if k.path != path {
@@ -154,7 +156,7 @@ func (c *Config) Set(path, value string) error {
 		if err := k.set(value); err != nil {
 			return fmt.Errorf("%w: %s = %s: %w", ErrConfig, path, value, err)
 		}
-		return c.check()
+		return nil
 	}
 	return fmt.Errorf("%w: there is no key %s", ErrConfig, path)
 }
@@ -265,9 +267,12 @@ func millis(to *time.Duration) func(string) error {
 	}
 }
 
-// check refuses what cannot work.
-func (c *Config) check() error {
+// Check says what cannot work. Nodes do not start with it.
+func (c *Config) Check() error {
 	_, err := mesh.ParseSecurity(c.Public, c.Secret)
+	for _, endpoint := range slices.Concat([]string{c.Tower.Sub, c.Tower.Pub, c.Beacon.Bind}, c.Beacon.Sub, c.Beacon.Pub) {
+		err = errors.Join(err, zmtp.CheckEndpoint(endpoint))
+	}
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -277,9 +282,10 @@ func (c *Config) check() error {
 	}{
 		{c.Beacon.Interval <= 0 || c.Beacon.Timeout < c.Beacon.Interval, "beacon/interval must be above 0 and not above beacon/timeout"},
 		{c.Producer.HeadInterval <= 0, "producer/head_interval must be above 0"},
-		{c.Producer.HighWatermark <= 0 || c.Consumer.HighWatermark <= 0 || c.Store.HighWatermark <= 0, "a high_watermark must be above 0"},
+		{c.Producer.HighWatermark <= 0 || c.Consumer.HighWatermark <= 0 || c.Store.HighWatermark <= 0, "producer/high_watermark, consumer/high_watermark and store/high_watermark must be above 0"},
 		{c.Producer.MinAcks < -1, "producer/min_acks must be -1, for none, or more"},
 		{c.Producer.MaxRecords <= 0 || c.Producer.MaxBytes <= 0, "producer/max_unacked_records and max_unacked_bytes must be above 0"},
+		{c.Consumer.Positions != "" && c.Consumer.Group != "", "consumer/positions and consumer/group keep the same: one of them is enough"},
 		{c.Store.DiskPercent < 0 || c.Store.DiskPercent > 99, "store/retention_disk_percent must be from 0, for off, to 99"},
 		{c.Store.SegmentBytes < 1<<20 || c.Store.SegmentBytes > 1<<31-1, "store/segment_bytes must be from 1 MiB to below 2 GiB"},
 		{c.Store.RetentionSize < 0, "store/retention_bytes must be 0, for all, or more"},
@@ -299,6 +305,9 @@ func GenerateKeys() (public, secret string) {
 
 // node is what all roles tell their node.
 func (c *Config) node(log *slog.Logger) (mesh.Options, error) {
+	if err := c.Check(); err != nil {
+		return mesh.Options{}, err
+	}
 	security, err := mesh.ParseSecurity(c.Public, c.Secret)
 	return mesh.Options{
 		Bind: c.Beacon.Bind, Host: c.Beacon.Address, ToTowers: c.Beacon.Sub, FromTowers: c.Beacon.Pub,

@@ -85,6 +85,9 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 		config: orDefault(o.Config), o: o, log: orSilent(o.Log), done: map[fabric.Partition]uint64{}, saved: true,
 		records: make(chan []Record, 16), wake: make(chan struct{}, 1),
 	}
+	if err := c.config.Check(); err != nil {
+		return nil, err
+	}
 	if err := c.loadPositions(); err != nil {
 		return nil, err
 	}

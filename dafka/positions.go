@@ -34,17 +34,15 @@ const (
 )
 
 // keeperOf is nil if nothing is to be kept.
-func keeperOf(c *Config) (keeper, error) {
+func keeperOf(c *Config) keeper {
 	x := &c.Consumer
 	switch {
-	case x.Positions != "" && x.Group != "":
-		return nil, fmt.Errorf("%w: both consumer/positions and consumer/group", ErrConfig)
 	case x.Positions != "":
-		return positionsFile(x.Positions), nil
+		return positionsFile(x.Positions)
 	case x.Group != "":
-		return newPositionsGroup(x.Group, x.Brokers), nil
+		return newPositionsGroup(x.Group, x.Brokers)
 	}
-	return nil, nil
+	return nil
 }
 
 // loadPositions fills c.done: those that are kept come before those of the
@@ -53,9 +51,8 @@ func (c *Consumer) loadPositions() error {
 	for p, next := range c.o.Positions {
 		c.done[fabric.Partition{Subject: p.Topic, Address: p.Producer}] = next
 	}
-	var err error
-	if c.keeper, err = keeperOf(c.config); err != nil || c.keeper == nil {
-		return err
+	if c.keeper = keeperOf(c.config); c.keeper == nil {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keepPatience)
 	defer cancel()

@@ -85,6 +85,9 @@ func (f *dafkaFlags) load(cmd *cobra.Command, pub, sub string) (*dafka.Config, e
 			return nil, &usageError{err}
 		}
 	}
+	if err := c.Check(); err != nil {
+		return nil, &usageError{err}
+	}
 	return c, nil
 }
 

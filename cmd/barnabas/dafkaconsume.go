@@ -70,6 +70,9 @@ func (f *dafkaConsumeFlags) run(cmd *cobra.Command, topics []string) error {
 		c.Consumer.Brokers = f.brokers
 	}
 	c.Consumer.Siblings = c.Consumer.Siblings || f.siblings
+	if err := c.Check(); err != nil {
+		return &usageError{err}
+	}
 	consumer, err := dafka.NewConsumer(dafka.ConsumerOptions{Config: c, Log: f.log(cmd, c.Consumer.Verbose)})
 	if err != nil {
 		return err

@@ -51,7 +51,8 @@ func (f *dafkaProduceFlags) run(cmd *cobra.Command, topic string) error {
 		return err
 	}
 	if cmd.Flags().Changed("min-acks") {
-		if err := c.Set("producer/min_acks", fmt.Sprint(f.minAcks)); err != nil {
+		c.Producer.MinAcks = f.minAcks
+		if err := c.Check(); err != nil {
 			return &usageError{err}
 		}
 	}

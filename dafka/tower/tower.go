@@ -43,6 +43,9 @@ func New(c *dafka.Config, log *slog.Logger) (*Tower, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
 	security, err := mesh.ParseSecurity(c.Public, c.Secret)
 	if err != nil {
 		return nil, err
