@@ -11,10 +11,9 @@ import (
 )
 
 const (
-	// maxWishes is how many producers may wait to be given a partition, and how
-	// many of those that were refused are remembered: about as many as there are
-	// in a large mesh. Who is forgotten is asked about again.
-	maxWishes = 4096
+	// maxRefused is how many refused producers are remembered: about as many as
+	// there are in a large mesh. Who is forgotten is asked about again.
+	maxRefused = 4096
 	// refusedFor is how long a refused producer is not heard: a topic may be
 	// deleted, or a limit be raised.
 	refusedFor = 30 * time.Second
@@ -22,86 +21,92 @@ const (
 	toldEvery = 10 * time.Second
 )
 
-// admits gives producers their partitions. Records of a producer that is new are
-// dropped: it is asked for them when it has one.
+// admits gives producers their partitions. Who has heard of some that are new
+// waits until it is decided, and reads nothing meanwhile: were their first records
+// dropped and asked for again, C's producers would answer with wrong contents.
 type admits struct {
 	b    *Bridge
-	wake chan struct{}
+	asks chan ask
+	over chan struct{} // Closed when nothing is decided any more.
 
 	mu struct {
 		sync.Mutex
-		wishes  map[fabric.Partition]uint64 // The highest sequence that was heard of.
-		refused map[fabric.Partition]time.Time
+		refused map[fabric.Partition]time.Time // Until when.
 	}
 	told time.Time // Run's.
 }
 
+// ask is a question about producers.
+type ask struct {
+	fresh []fabric.Partition
+	done  chan struct{}
+}
+
 func newAdmits(b *Bridge) *admits {
-	a := &admits{b: b, wake: make(chan struct{}, 1)}
-	a.mu.wishes, a.mu.refused = map[fabric.Partition]uint64{}, map[fabric.Partition]time.Time{}
+	a := &admits{b: b, asks: make(chan ask), over: make(chan struct{})}
+	a.mu.refused = map[fabric.Partition]time.Time{}
 	return a
 }
 
-// wish notes a producer that has no partition.
-func (a *admits) wish(m *fabric.Message) {
+// isRefused reports whether a producer is not heard just now.
+func (a *admits) isRefused(p fabric.Partition) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p := fabric.Partition{Subject: string(m.Subject), Address: string(m.Address)}
-	sequence, known := a.mu.wishes[p]
-	if until, refused := a.mu.refused[p]; refused && time.Now().Before(until) || !known && len(a.mu.wishes) >= maxWishes {
-		a.b.refused.Add(1)
-		return
-	}
-	a.mu.wishes[p] = max(sequence, m.Sequence)
-	select {
-	case a.wake <- struct{}{}:
-	default:
-	}
+	until, refused := a.mu.refused[p]
+	return refused && time.Now().Before(until)
 }
 
+// wait returns when it is decided about producers, or when nothing is decided any
+// more.
+func (a *admits) wait(fresh []fabric.Partition) {
+	q := ask{fresh, make(chan struct{})}
+	select {
+	case a.asks <- q:
+	case <-a.over:
+		return
+	}
+	<-q.done
+}
+
+// run decides until ctx ends.
 func (a *admits) run(ctx context.Context) {
+	defer close(a.over)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.wake:
+		case q := <-a.asks:
+			a.admit(ctx, q.fresh)
+			close(q.done)
 		}
-		a.admit(ctx, a.take())
 	}
-}
-
-func (a *admits) take() map[fabric.Partition]uint64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	wishes := a.mu.wishes
-	a.mu.wishes = map[fabric.Partition]uint64{}
-	return wishes
 }
 
 // admit has the cluster decide. Producers of one topic stand together; if they
 // are refused, each is tried alone, lest one is refused for another.
-func (a *admits) admit(ctx context.Context, wishes map[fabric.Partition]uint64) {
-	byTopic := map[string][]string{}
-	for p := range wishes {
-		byTopic[p.Subject] = append(byTopic[p.Subject], p.Address)
-	}
+func (a *admits) admit(ctx context.Context, fresh []fabric.Partition) {
+	at := map[string]int{}
 	var all, alone []controller.DafkaTopic
-	for topic, producers := range byTopic {
-		all = append(all, controller.DafkaTopic{Name: topic, Producers: producers})
+	for _, p := range fresh {
+		i, known := at[p.Subject]
+		if !known {
+			i = len(all)
+			at[p.Subject], all = i, append(all, controller.DafkaTopic{Name: p.Subject})
+		}
+		all[i].Producers = append(all[i].Producers, p.Address)
 	}
 	for i, err := range a.propose(ctx, all) {
-		switch {
-		case err == nil || len(all[i].Producers) == 1:
-			a.decided(wishes, &all[i], err)
-		default:
-			for _, p := range all[i].Producers {
-				alone = append(alone, controller.DafkaTopic{Name: all[i].Name, Producers: []string{p}})
-			}
+		if err == nil || len(all[i].Producers) == 1 {
+			a.decided(&all[i], err)
+			continue
+		}
+		for _, p := range all[i].Producers {
+			alone = append(alone, controller.DafkaTopic{Name: all[i].Name, Producers: []string{p}})
 		}
 	}
 	for _, t := range alone {
 		for _, err := range a.propose(ctx, []controller.DafkaTopic{t}) {
-			a.decided(wishes, &t, err)
+			a.decided(&t, err)
 		}
 	}
 }
@@ -122,26 +127,22 @@ func (a *admits) propose(ctx context.Context, topics []controller.DafkaTopic) (e
 	return errs
 }
 
-func (a *admits) decided(wishes map[fabric.Partition]uint64, t *controller.DafkaTopic, err error) {
+func (a *admits) decided(t *controller.DafkaTopic, err error) {
 	for _, address := range t.Producers {
-		p := fabric.Partition{Subject: t.Name, Address: address}
-		if err == nil {
-			a.b.writer.found(p, wishes[p])
-			continue
+		if err != nil {
+			a.refuse(fabric.Partition{Subject: t.Name, Address: address}, err)
 		}
-		a.refuse(p, err)
 	}
 }
 
 func (a *admits) refuse(p fabric.Partition, err error) {
 	now := time.Now()
 	a.mu.Lock()
-	if len(a.mu.refused) >= maxWishes {
+	if len(a.mu.refused) >= maxRefused {
 		clear(a.mu.refused)
 	}
 	a.mu.refused[p] = now.Add(refusedFor)
 	a.mu.Unlock()
-	a.b.refused.Add(1)
 	if now.Sub(a.told) >= toldEvery {
 		a.told = now
 		a.b.o.Log.Warn("dafka producer is refused: its records are not stored and not acknowledged", "topic", p.Subject, "producer", p.Address, "err", err)

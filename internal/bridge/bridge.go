@@ -56,9 +56,9 @@ type Bridge struct {
 	records, bytes, refused, served, published atomic.Uint64
 }
 
-// Start joins the mesh, of which nobody need be there yet. Publish tells the
-// bridge what there is.
-func Start(o Options) (*Bridge, error) {
+// Start joins the mesh, of which nobody need be there yet, with what an image has.
+// Publish tells of later ones.
+func Start(o Options, image *metadata.Image) (*Bridge, error) {
 	security, err := mesh.ParseSecurity(o.Config.Public, o.Config.Secret)
 	if err != nil {
 		return nil, err
@@ -75,6 +75,7 @@ func Start(o Options) (*Bridge, error) {
 	b.writer = newWriter(b, o.Address, reads)
 	b.reader = newReader(b, reads, o.Address)
 	b.live = newLive(b)
+	b.Publish(nil, image)
 	if err := b.reader.join(mo); err != nil {
 		return nil, err
 	}

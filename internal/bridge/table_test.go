@@ -1,12 +1,14 @@
 package bridge
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/barnabas-log/barnabas/internal/fabric"
+	"github.com/barnabas-log/barnabas/internal/zmtp"
 	"github.com/barnabas-log/barnabas/model"
 )
 
@@ -74,44 +76,49 @@ func TestAddress(t *testing.T) {
 	}
 }
 
-// TestAdmits: who has no partition is given one, is refused for a while, or is
-// not even remembered, and what it said is not lost.
+// TestAdmits: who has no partition is given one before it is heard, or is refused
+// for a while, alone; and what is remembered of strangers is bounded.
 func TestAdmits(t *testing.T) {
 	c := newCluster(t)
 	b := c.bridge()
 	c.topic("kafkas", 1)
-	hear := func(topic, address string, sequence uint64) bool {
-		return b.writer.admittedLocked(&fabric.Message{
-			Kind: fabric.Head, Topic: []byte(topic), Subject: []byte(topic), Address: []byte(address), Sequence: sequence,
-		})
+	hear := func(topic, address string) bool {
+		return b.writer.admittedLocked(&fabric.Message{Kind: fabric.Head, Subject: []byte(topic), Address: []byte(address)})
 	}
-	for _, p := range []string{"A", "B", "C,"} {
-		if hear("letters", p, 7) || hear("letters", p, 9) || hear("letters", p, 8) || hear("kafkas", p, 1) {
-			t.Fatal("a stranger is heard")
+	batch := &zmtp.Batch{}
+	for i, p := range []string{"A", "A", "C,", "B", "A"} {
+		for _, topic := range []string{"letters", "kafkas"} {
+			m := fabric.Message{Kind: fabric.Head, Topic: []byte(topic), Subject: []byte(topic), Address: []byte(p), Sequence: uint64(i)}
+			batch.Messages = append(batch.Messages, zmtp.Message{fabric.Append(nil, &m)})
 		}
 	}
-	wishes := b.admits.take()
-	if n := wishes[fabric.Partition{Subject: "letters", Address: "A"}]; len(wishes) != 6 || n != 9 {
-		t.Errorf("%v", wishes)
+	fresh := b.writer.fresh(batch)
+	if len(fresh) != 6 || hear("letters", "A") {
+		t.Errorf("new are %v", fresh)
 	}
-	b.admits.admit(t.Context(), wishes)
+	b.admits.admit(t.Context(), fresh)
 	b.Publish(nil, c.image())
-	if !hear("letters", "A", 1) || !hear("letters", "B", 1) || hear("letters", "C,", 1) || hear("kafkas", "A", 1) {
-		t.Error("others are heard than those that have a partition")
+	for _, p := range fresh {
+		if want := p.Subject == "letters" && p.Address != "C,"; hear(p.Subject, p.Address) != want {
+			t.Errorf("%v is heard: %v", p, !want)
+		}
 	}
-	if wishes := b.admits.take(); len(wishes) != 0 {
-		t.Errorf("who was refused wishes again: %v", wishes)
+	if fresh := b.writer.fresh(batch); len(fresh) != 0 {
+		t.Errorf("who was refused is asked about again: %v", fresh)
 	}
-	for i := range 2 * maxWishes {
-		hear("many", fmt.Sprint(i), 1)
-	}
-	if n := len(b.admits.take()); n != maxWishes {
-		t.Errorf("%d wishes", n)
-	}
-	for i := range 2 * maxWishes {
+	for i := range 2 * maxRefused {
 		b.admits.refuse(fabric.Partition{Subject: "many", Address: fmt.Sprint(i)}, errNoPart)
 	}
-	if n := len(b.admits.mu.refused); n > maxWishes {
+	if n := len(b.admits.mu.refused); n > maxRefused {
 		t.Errorf("%d refused", n)
 	}
+}
+
+// TestAdmitsEnds: who waits for a decision waits no longer than the bridge runs.
+func TestAdmitsEnds(t *testing.T) {
+	b := newCluster(t).bridge()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	b.admits.run(ctx)
+	b.admits.wait([]fabric.Partition{{Subject: "letters", Address: "A"}})
 }

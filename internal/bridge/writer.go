@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,24 +96,15 @@ func (w *writer) follow(t *table) {
 	w.poke()
 }
 
-// found tells of a producer that has a partition now, and of a record of it.
-func (w *writer) found(p fabric.Partition, sequence uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if x := w.table.by[p]; x != nil && w.takes(x) {
-		w.machine.Handle(time.Now(), &fabric.Message{
-			Kind: fabric.Head, Topic: x.subject, Address: x.address, Subject: x.subject, Sequence: sequence,
-		}, nil, "")
-		w.poke()
-	}
-}
-
 // takes reports whether records of a partition of the mesh are stored.
 func (w *writer) takes(p *part) bool { return !p.published && p.replica != nil }
 
 // receive is told of records, of heads, and of other stores. It waits while too
-// much is held.
+// much is held, and until it is decided about producers that are new.
 func (w *writer) receive(b *zmtp.Batch, from string, urgent bool) {
+	if fresh := w.fresh(b); len(fresh) > 0 {
+		w.b.admits.wait(fresh)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.awaitLocked(urgent) {
@@ -139,22 +132,66 @@ func (w *writer) receive(b *zmtp.Batch, from string, urgent bool) {
 	w.poke()
 }
 
-// admittedLocked keeps from the machine what producers say that have no partition
-// here, and wishes one for those that have none at all.
-func (w *writer) admittedLocked(m *fabric.Message) bool {
-	switch m.Kind {
+// fresh are the producers that a batch tells of and about whom nothing is
+// decided. Messages that differ in their sequences only, as most neighbours do,
+// are looked at once.
+func (w *writer) fresh(b *zmtp.Batch) (all []fabric.Partition) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	const sequence = 8 // Bytes, at the end.
+	var m fabric.Message
+	var last []byte
+	for _, frames := range b.Messages {
+		first := frames[0]
+		if len(first) == len(last) && len(first) > sequence && bytes.Equal(first[:len(first)-sequence], last[:len(last)-sequence]) {
+			continue
+		}
+		if _, err := m.ParseFrames(frames); err != nil || !concernsPart(m.Kind) {
+			continue
+		}
+		last = first
+		if w.knownLocked(&m) != nil {
+			continue
+		}
+		p := fabric.Partition{Subject: string(m.Subject), Address: string(m.Address)}
+		if !slices.Contains(all, p) && !w.b.admits.isRefused(p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// concernsPart reports whether messages of a kind tell of a partition.
+func concernsPart(k fabric.Kind) bool {
+	switch k {
 	case fabric.Record, fabric.Head, fabric.DirectRecord, fabric.DirectHead:
-	default:
 		return true
 	}
-	p := w.last
-	if p == nil || string(m.Address) != p.Address || string(m.Subject) != p.Subject {
-		p = w.table.by[fabric.Partition{Subject: string(m.Subject), Address: string(m.Address)}]
-		if p == nil {
-			w.b.admits.wish(m)
-			return false
-		}
+	return false
+}
+
+// knownLocked is the partition of a message, or nil.
+func (w *writer) knownLocked(m *fabric.Message) *part {
+	if p := w.last; p != nil && string(m.Address) == p.Address && string(m.Subject) == p.Subject {
+		return p
+	}
+	p := w.table.by[fabric.Partition{Subject: string(m.Subject), Address: string(m.Address)}]
+	if p != nil {
 		w.last = p
+	}
+	return p
+}
+
+// admittedLocked keeps from the machine what producers say that have no partition
+// here.
+func (w *writer) admittedLocked(m *fabric.Message) bool {
+	if !concernsPart(m.Kind) {
+		return true
+	}
+	p := w.knownLocked(m)
+	if p == nil {
+		w.b.refused.Add(1)
+		return false
 	}
 	return w.takes(p)
 }

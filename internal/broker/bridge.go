@@ -23,12 +23,12 @@ func (b *Broker) startBridge() error {
 	x, err := bridge.Start(bridge.Options{
 		Config: mesh, Self: b.self(), Address: strings.ToUpper(hex.EncodeToString(id[:])), Partition: b.replicas.Load().PartitionOf,
 		Propose: b.quorum.Propose, Rules: b.rules(), MaxPartitions: b.config.Dafka.MaxPartitions, Now: b.opts.Now, Log: b.log("bridge"),
-	})
+	}, b.quorum.Image())
 	if err != nil {
 		return fmt.Errorf("dafka: %w", err)
 	}
 	b.bridge.Store(x)
-	x.Publish(nil, b.quorum.Image())
+	x.Publish(nil, b.quorum.Image()) // It may be newer.
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/barnabas-log/barnabas/dafka"
+	"github.com/barnabas-log/barnabas/internal/fabric"
+	"github.com/barnabas-log/barnabas/internal/zmtp"
 	"github.com/barnabas-log/barnabas/tests/node"
 )
 
@@ -489,4 +492,81 @@ func TestBridgedSizes(t *testing.T) {
 			t.Errorf("record %d has %d bytes for Dafka, %d for Kafka at %d; want %d", i, len(r.Content), len(records[i].Value), records[i].Offset, n)
 		}
 	}
+}
+
+// TestBridgedFirstRecords: nothing is dropped of what a new producer publishes
+// while it is given a partition: C's producers cannot be asked for it.
+func TestBridgedFirstRecords(t *testing.T) {
+	b := newBridged(t)
+	x := b.stranger() // It answers nobody.
+	x.heard("M")
+	var all []zmtp.Message
+	for i := range uint64(3000) {
+		for _, topic := range []string{"letters", "parcels"} {
+			m := fabric.Message{Kind: fabric.Record, Topic: []byte(topic), Address: []byte("X"), Subject: []byte(topic), Sequence: i}
+			all = append(all, zmtp.Message{fabric.Append(nil, &m), fmt.Appendf(nil, "%d", i)})
+		}
+	}
+	if _, err := x.publisher.SendWait(patiently(t), all); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range []string{"letters", "parcels"} {
+		b.await("all is stored", func() bool { return len(b.producers(topic)) == 1 })
+		c := b.client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}))
+		for next := int64(0); next < 3000; {
+			fetches := c.PollFetches(patiently(t))
+			if err := fetches.Err(); err != nil {
+				t.Fatalf("%s: %d records: %v", topic, next, err)
+			}
+			fetches.EachRecord(func(r *kgo.Record) {
+				if r.Offset != next || string(r.Value) != strconv.FormatInt(next, 10) {
+					t.Fatalf("record %d is %+v", next, r)
+				}
+				next++
+			})
+		}
+	}
+}
+
+// TestBridgeStrangers: who floods the broker with names gets no more than there
+// is, and disturbs nobody.
+func TestBridgeStrangers(t *testing.T) {
+	b := newBridged(t, "dafka.max.partitions=20")
+	p := b.producer("letters")
+	b.publish(p, 0, 10)
+	b.flush(p)
+	x := b.stranger()
+	x.heard("M", "H")
+	names := []string{"bad name %d", "__internal%d", "good-%d", "letters", strings.Repeat("long", 60) + "%d"}
+	for i := range 3000 {
+		for _, name := range names {
+			if strings.Contains(name, "%") {
+				name = fmt.Sprintf(name, i)
+			}
+			m := fabric.Message{Kind: fabric.Head, Topic: []byte(name), Address: fmt.Appendf(nil, "X%d", i), Subject: []byte(name), Sequence: 5}
+			x.publisher.Send(fabric.Append(nil, &m))
+			x.publisher.Send([]byte("M\x00\x07"))
+		}
+	}
+	admin := kadm.NewClient(b.client())
+	b.await("all partitions are given", func() bool {
+		topics, err := admin.ListTopics(patiently(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, d := range topics {
+			n += len(d.Partitions)
+			if !strings.HasPrefix(d.Topic, "good-") && d.Topic != "letters" && !strings.HasPrefix(d.Topic, "long") {
+				t.Fatalf("there is a topic %s", d.Topic)
+			}
+		}
+		if n > 20 {
+			t.Fatalf("there are %d partitions", n)
+		}
+		return n == 20
+	})
+	b.publish(p, 10, 1000)
+	b.flush(p)
+	b.expectInKafka(p, 0, 1010)
 }
