@@ -394,11 +394,18 @@ func TestDelete(t *testing.T) {
 	w.start()
 	w.create("x", 2)
 	w.mustAppend("x", 1, 10, 1)
+	old := w.tracker.Image().Topic("x").ID
+	if x, err := w.PartitionOf(old, model.Partition{Topic: "x", Index: 1}); err != nil || x != w.part("x", 1) {
+		t.Error(err)
+	}
 	w.remove("x")
 	if _, err := w.Partition(model.Partition{Topic: "x"}); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
 	w.create("x", 2)
+	if _, err := w.PartitionOf(old, model.Partition{Topic: "x", Index: 1}); !errors.Is(err, ErrUnknown) {
+		t.Errorf("another topic's partition: %v", err)
+	}
 	count := func() (live, gone int) {
 		for _, name := range w.files("/a") {
 			if l, ok := datadir.ParseLogDir(name); ok && l.Kind == datadir.Live {
