@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,7 +117,7 @@ func TestPages(t *testing.T) {
 			from := r.IntN(len(p.want))
 			to := from + r.IntN(len(p.want)+10-from)
 			got, want := p.read(&s, from, to), p.want[min(from, int(stable)):min(to, int(stable))]
-			if fmt.Sprint(got) != fmt.Sprint(want) {
+			if !slices.Equal(got, want) {
 				t.Fatalf("seed %d, from %d to %d of %d: %d records, want %d", seed, from, to, stable, len(got), len(want))
 			}
 		}
@@ -165,6 +166,30 @@ func TestPagesOfProducers(t *testing.T) {
 	}
 	f(5, 10, "", 0, partition.ErrOutOfRange)
 	f(6, 10, "g", 0, nil)
+}
+
+// TestPagesOfCompacted: what compaction removed comes as empty records, also where
+// a read begins or ends in it.
+func TestPagesOfCompacted(t *testing.T) {
+	c := newCluster(t)
+	x := c.open("/x-0", model.Partition{Topic: "x"}, map[string]string{"durability": "os", "dafka.producers": "A"}) // It takes records with holes between.
+	p := &published{c, &part{replica: x, published: true}, nil}
+	for _, first := range []model.Offset{2, 4, 7, 20} {
+		p.want = append(p.want, make([]string, int(first)-len(p.want))...)
+		p.want = append(p.want, fmt.Sprint(first), fmt.Sprint(first+1))
+		if _, err := x.AppendNumbered(batch(t, record.BuilderOptions{BaseOffset: first}, p.want[first:]...), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start, end := p.part.holds()
+	var s pages
+	for from := start; from < end; from++ {
+		for to := from; to <= end; to++ {
+			if got, want := p.read(&s, int(from), int(to)), p.want[from:to]; !slices.Equal(got, want) {
+				t.Errorf("from %d to %d: %q, want %q", from, to, got, want)
+			}
+		}
+	}
 }
 
 // TestKeep: runs are committed when keep returns, once each, and what cannot be

@@ -88,7 +88,7 @@ func checkDafkaTopic(name string, t *metadata.Topic, producers []string) error {
 	case strings.HasPrefix(name, "__"):
 		return refuse(ErrInvalidName, "Topic '%s' may be internal, and Dafka producers do not get it.", name)
 	case t != nil && len(producers) == 0:
-		return refuse(ErrTopicExists, "Topic '%s' belongs to Kafka producers.", name)
+		return refuse(ErrTopicExists, "Topic '%s' belongs to Kafka producers; if one of their consumers has made it, delete it.", name)
 	}
 	return nil
 }
