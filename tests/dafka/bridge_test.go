@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -569,4 +570,47 @@ func TestBridgeStrangers(t *testing.T) {
 	b.publish(p, 10, 1000)
 	b.flush(p)
 	b.expectInKafka(p, 0, 1010)
+}
+
+// TestPublishedKilled: a Dafka consumer that stays gets every record of a topic
+// once, in order, whatever becomes of the broker meanwhile.
+func TestPublishedKilled(t *testing.T) {
+	b := newBridged(t)
+	c := b.client(kgo.DefaultProduceTopic("orders"), kgo.ProducerLinger(time.Millisecond))
+	if _, err := kadm.NewClient(c).CreateTopic(patiently(t), 1, 1, map[string]*string{"dafka.publish": kadm.StringPtr("true")}, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	const all = 30_000
+	var producing sync.WaitGroup
+	producing.Go(func() {
+		ctx := patiently(t)
+		for i := range all {
+			c.Produce(ctx, kgo.StringRecord(strconv.Itoa(i)), func(_ *kgo.Record, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			if i%1000 == 0 {
+				if err := c.Flush(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	defer producing.Wait()
+	consumer := b.consumer("orders")
+	kills := rounds(3)
+	for i := range all {
+		r, err := consumer.Next(patiently(t))
+		if err != nil {
+			t.Fatalf("record %d: %v, lag %v", i, err, consumer.Lag())
+		}
+		if r.Sequence != uint64(i) || string(r.Content) != strconv.Itoa(i) {
+			t.Fatalf("record %d is %+v", i, r)
+		}
+		if i%(all/(kills+1)) == 999 {
+			b.node.Kill()
+			b.node.Again()
+		}
+	}
 }
