@@ -27,7 +27,7 @@ type cluster struct {
 	config *config.Broker
 	track  *metadata.Tracker
 	rules  controller.Rules
-	fs     vfs.FS
+	fs     *vfs.Mem
 	parts  map[model.TopicID]map[int32]*partition.Partition
 	// missing are partitions that cannot be served.
 	missing map[model.Partition]bool

@@ -217,6 +217,10 @@ func TestKeep(t *testing.T) {
 	f(a, 8, 40_000, 40_008, false)
 	f(other, 0, 1, 1, false)
 	f(fabric.Partition{Subject: "letters", Address: "?"}, 0, 1, 0, true)
+	c.fs.SetCapacity(1)
+	f(other, 1, 5000, 1, true)
+	c.fs.SetCapacity(0)
+	f(other, 1, 5000, 5001, false)
 
 	next := uint64(0)
 	var s pages
@@ -234,5 +238,5 @@ func TestKeep(t *testing.T) {
 	}
 	b.mu.table.parts[0].replica.Fail(errors.New("disk"))
 	f(a, 40_008, 1, 40_008, true)
-	f(other, 1, 1, 2, false)
+	f(other, 5001, 1, 5002, false)
 }
