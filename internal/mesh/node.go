@@ -157,10 +157,10 @@ func (n *Node) run() {
 		n.running.Go(func() { n.hearSubscriptions(ctx) })
 	}
 	heard := make(chan fabric.Peer, 64)
-	listening := make(chan struct{}, 1)
-	n.running.Go(func() { n.hearTowers(ctx, heard) })
+	listening, welcome := make(chan struct{}, 1), make(chan struct{})
+	n.running.Go(func() { n.hearTowers(ctx, heard, welcome) })
 	n.running.Go(func() { n.awaitTowers(ctx, listening) })
-	n.running.Go(func() { n.meet(ctx, heard, listening) })
+	n.running.Go(func() { n.meet(ctx, heard, listening, welcome) })
 }
 
 func (n *Node) receive(ctx context.Context, s *zmtp.Socket, to func(*zmtp.Batch, string)) {

@@ -28,8 +28,8 @@ func (n *Node) Peers() []fabric.Peer {
 	return all
 }
 
-// hearTowers hands on what towers say.
-func (n *Node) hearTowers(ctx context.Context, to chan<- fabric.Peer) {
+// hearTowers hands on what towers say: of peers, and that they are heard.
+func (n *Node) hearTowers(ctx context.Context, to chan<- fabric.Peer, welcome chan<- struct{}) {
 	for {
 		b, err := n.towers.from.Receive(ctx)
 		if err != nil {
@@ -40,6 +40,12 @@ func (n *Node) hearTowers(ctx context.Context, to chan<- fabric.Peer) {
 			if err != nil {
 				if !fabric.IsWelcome(m) {
 					n.Malformed()
+					continue
+				}
+				select {
+				case welcome <- struct{}{}:
+				case <-ctx.Done():
+					return
 				}
 				continue
 			}
@@ -71,16 +77,29 @@ func (n *Node) awaitTowers(ctx context.Context, listening chan<- struct{}) {
 	}
 }
 
-// meet is the shell of the peers' machine.
-func (n *Node) meet(ctx context.Context, heard <-chan fabric.Peer, listening <-chan struct{}) {
-	alarm := time.NewTimer(0)
+// meet is the shell of the peers' machine. Peers answer the first beacon that they
+// hear, and C's no other: it is sent when the tower hears this node, and this
+// node the tower.
+func (n *Node) meet(ctx context.Context, heard <-chan fabric.Peer, listening, welcome <-chan struct{}) {
+	alarm := time.NewTimer(n.o.Interval) // A tower that has no welcome waits so long.
 	defer alarm.Stop()
+	var towers struct{ listen, speak int }
+	introduce := func() {
+		if towers.listen > 0 && towers.speak > 0 {
+			towers.listen, towers.speak = towers.listen-1, towers.speak-1
+			n.towers.to.Send(n.beacon...)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-listening:
-			n.towers.to.Send(n.beacon...)
+			towers.listen = min(towers.listen+1, len(n.o.ToTowers))
+			introduce()
+		case <-welcome:
+			towers.speak = min(towers.speak+1, len(n.o.FromTowers))
+			introduce()
 		case p := <-heard:
 			n.turn(func() { n.peers.Handle(time.Now(), p) })
 			if n.addressAt(p.Endpoint) == p.Address {
