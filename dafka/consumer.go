@@ -41,9 +41,9 @@ type ConsumerOptions struct {
 	Config *Config // Nil: DefaultConfig.
 	// Sink, if not nil, is given the records, a few at a time and one call after
 	// the other, instead of Next and Receive. The consumer reads on when it
-	// returns.
+	// returns. It must not wait for Close, which waits for it.
 	Sink func([]Record)
-	// Skipped, if not nil, is told of gaps.
+	// Skipped, if not nil, is told of gaps, and must not wait for Close either.
 	Skipped func(Skipped)
 	// Positions are the sequences wanted next, where an earlier consumer has
 	// stopped. Those that are kept (consumer/positions, consumer/group) come before
@@ -62,7 +62,9 @@ type Consumer struct {
 	mu      sync.Mutex
 	machine *fabric.Consumer
 	done    map[fabric.Partition]uint64 // Positions of what Next and Receive returned, and Sink took.
+	held    map[fabric.Partition]uint64 // Where what the last Next or Receive returned begins.
 	saved   bool                        // They are kept.
+	ended   bool                        // By Close: nothing is returned any more.
 	keeper  keeper                      // Nil if they are not to be.
 
 	records chan []Record
@@ -74,6 +76,7 @@ type Consumer struct {
 	closing context.Context
 	close   context.CancelFunc
 	running sync.WaitGroup
+	closed  func(context.Context) error // Once.
 }
 
 // inletOfRecords is a consumer's only one.
@@ -82,7 +85,8 @@ const inletOfRecords = 0
 // NewConsumer joins a mesh, of which nobody need be there yet.
 func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	c := &Consumer{
-		config: orDefault(o.Config), o: o, log: orSilent(o.Log), done: map[fabric.Partition]uint64{}, saved: true,
+		config: orDefault(o.Config), o: o, log: orSilent(o.Log),
+		done: map[fabric.Partition]uint64{}, held: map[fabric.Partition]uint64{}, saved: true,
 		records: make(chan []Record, 16), wake: make(chan struct{}, 1),
 	}
 	if err := c.config.Check(); err != nil {
@@ -94,6 +98,7 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	if err := c.join(); err != nil {
 		return nil, errors.Join(err, c.closeKeeper())
 	}
+	c.closed = once(c.end)
 	c.running.Go(c.run)
 	c.running.Go(c.keep)
 	return c, nil
@@ -197,7 +202,8 @@ func exported(m map[fabric.Partition]uint64) map[Partition]uint64 {
 	return out
 }
 
-// Next returns the next record.
+// Next returns the next record. The position is kept behind it as soon as another
+// is wanted, or the consumer is closed: whoever crashes before gets it again.
 func (c *Consumer) Next(ctx context.Context) (Record, error) {
 	records, err := c.ReceiveMost(ctx, 1)
 	if err != nil {
@@ -213,6 +219,7 @@ func (c *Consumer) Receive(ctx context.Context) ([]Record, error) { return c.Rec
 func (c *Consumer) ReceiveMost(ctx context.Context, most int) ([]Record, error) {
 	c.pending.Lock()
 	defer c.pending.Unlock()
+	c.release()
 	records := c.pending.records
 	if len(records) == 0 {
 		var err error
@@ -220,11 +227,14 @@ func (c *Consumer) ReceiveMost(ctx context.Context, most int) ([]Record, error) 
 			return nil, err
 		}
 	}
-	c.pending.records = nil
+	rest := records[len(records):]
 	if most > 0 && len(records) > most {
-		records, c.pending.records = records[:most:most], records[most:]
+		records, rest = records[:most:most], records[most:]
 	}
-	c.passed(records...)
+	c.pending.records = rest
+	if !c.passed(records, true) {
+		return nil, ErrClosed
+	}
 	return records, nil
 }
 
@@ -244,26 +254,64 @@ func (c *Consumer) take(ctx context.Context) ([]Record, error) {
 	}
 }
 
-// passed moves positions behind records that the user has.
-func (c *Consumer) passed(records ...Record) {
+// passed moves positions behind records that the user has. Those that are not
+// done with are held: what is kept stays before them. It reports false if the
+// consumer was closed before.
+func (c *Consumer) passed(records []Record, held bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ended {
+		return false
+	}
 	for i := range records {
 		r := &records[i]
-		if i+1 < len(records) && records[i+1].Topic == r.Topic && records[i+1].Producer == r.Producer {
+		if i > 0 && records[i-1].Topic == r.Topic && records[i-1].Producer == r.Producer {
 			continue
 		}
-		c.done[fabric.Partition{Subject: r.Topic, Address: r.Producer}] = r.Sequence + 1
+		if i > 0 {
+			c.passLocked(&records[i-1])
+		}
+		if at := (fabric.Partition{Subject: r.Topic, Address: r.Producer}); held && c.keeper != nil {
+			if _, ok := c.held[at]; !ok {
+				c.held[at] = r.Sequence
+			}
+		}
 	}
+	c.passLocked(&records[len(records)-1])
+	return true
+}
+
+func (c *Consumer) passLocked(last *Record) {
+	c.done[fabric.Partition{Subject: last.Topic, Address: last.Producer}] = last.Sequence + 1
 	c.saved = false
 }
 
-// Close leaves the mesh, and keeps the position if it is to be kept. Records that
-// were not returned are for the next consumer.
-func (c *Consumer) Close(ctx context.Context) error {
+// release notes that the user is done with what was returned last.
+func (c *Consumer) release() {
+	if c.keeper == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.held) > 0 {
+		clear(c.held)
+		c.saved = false
+	}
+}
+
+// Close leaves the mesh, and keeps the position, if it is to be kept, behind what
+// was returned. What was not is for the next consumer. Further calls wait for the
+// first, and return the same.
+func (c *Consumer) Close(ctx context.Context) error { return c.closed(ctx) }
+
+func (c *Consumer) end(ctx context.Context) error {
 	c.close()
 	err := c.node.Close(ctx)
 	c.running.Wait()
+	c.release()
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
 	return errors.Join(c.savePositions(context.WithoutCancel(ctx)), c.closeKeeper(), err)
 }
 
@@ -280,7 +328,7 @@ func (c *Consumer) receive(b *zmtp.Batch, from string) {
 		}
 		c.machine.Handle(now, &m, content, from)
 	}
-	records := c.turnLocked()
+	records, _ := c.turnLocked()
 	c.mu.Unlock()
 	c.poke() // There may be a deadline.
 	if len(records) == 0 {
@@ -294,7 +342,7 @@ func (c *Consumer) receive(b *zmtp.Batch, from string) {
 func (c *Consumer) deliver(records []Record) {
 	if c.o.Sink != nil {
 		c.o.Sink(records)
-		c.passed(records...)
+		c.passed(records, false)
 		return
 	}
 	select {
@@ -330,8 +378,9 @@ func (c *Consumer) run() {
 		case <-alarm.C:
 			c.mu.Lock()
 			c.machine.Tick(time.Now())
-			c.turnLocked() // A tick delivers nothing.
+			_, skips := c.turnLocked() // A tick delivers nothing.
 			c.mu.Unlock()
+			c.tell(skips)
 		}
 		c.mu.Lock()
 		at := c.machine.Deadline()
@@ -344,22 +393,27 @@ func (c *Consumer) run() {
 }
 
 // turnLocked does what the machine wants done, and returns what is to be
-// delivered.
-func (c *Consumer) turnLocked() []Record {
+// delivered, and, of a tick, what is skipped.
+func (c *Consumer) turnLocked() (records []Record, skips []fabric.Skip) {
 	e := c.machine.Drain()
 	c.node.Publish(e.Sends)
-	for _, s := range e.Skips {
+	if len(e.Deliveries) > 0 {
+		records = make([]Record, len(e.Deliveries))
+	}
+	for i := range e.Deliveries {
+		d := &e.Deliveries[i]
+		records[i] = Record{d.Subject, d.Address, d.Sequence, d.Content}
+	}
+	clear(e.Deliveries) // The machine need not keep what the user lets go.
+	return records, slices.Clone(e.Skips)
+}
+
+// tell tells of gaps, without the lock: who hears of them may ask the consumer.
+func (c *Consumer) tell(skips []fabric.Skip) {
+	for _, s := range skips {
 		c.log.Warn("records are gone", "topic", s.Subject, "producer", s.Address, "from", s.From, "to", s.To)
 		if c.o.Skipped != nil {
 			c.o.Skipped(Skipped{Partition{s.Subject, s.Address}, s.From, s.To})
 		}
 	}
-	if len(e.Deliveries) == 0 {
-		return nil
-	}
-	records := make([]Record, len(e.Deliveries))
-	for i, d := range e.Deliveries {
-		records[i] = Record{d.Subject, d.Address, d.Sequence, d.Content}
-	}
-	return records
 }

@@ -59,6 +59,8 @@ type Observer struct {
 
 	mu         sync.Mutex
 	heard      map[*zmtp.Peer]*subscriber
+	topics     int // Of all of them.
+	prune      int // How many heard there may be before those that are gone are forgotten.
 	partitions map[Partition]*PartitionInfo
 }
 
@@ -72,7 +74,9 @@ type subscriber struct {
 // Bounds of what strangers can make an observer remember.
 const (
 	maxObserved       = 100_000
-	maxObservedTopics = 1000 // Of a connection.
+	maxObservedTopics = 1000    // Of a connection.
+	maxAllTopics      = 100_000 // Of all connections.
+	maxObservedStores = 256     // Of a partition.
 )
 
 // Observe joins a mesh to look around. What it knows is complete after a beacon
@@ -104,7 +108,7 @@ func (o *Observer) subscribed(prefix []byte, by *zmtp.Peer) {
 	defer o.mu.Unlock()
 	s := o.heard[by]
 	if s == nil {
-		if len(o.heard) >= maxObserved {
+		if o.pruneLocked(); len(o.heard) >= maxObserved {
 			return
 		}
 		s = &subscriber{}
@@ -123,12 +127,31 @@ func (o *Observer) subscribed(prefix []byte, by *zmtp.Peer) {
 		s.reader = name
 	case fabric.Record:
 		s.records = true
-		if len(s.topics) < maxObservedTopics && !slices.Contains(s.topics, name) {
+		if len(s.topics) < maxObservedTopics && o.topics < maxAllTopics && !slices.Contains(s.topics, name) {
 			s.topics = append(s.topics, name)
+			o.topics++
 		}
 	case fabric.GetHeads:
 		o.askLocked()
 	}
+}
+
+// pruneLocked forgets connections that have ended, now and then.
+func (o *Observer) pruneLocked() {
+	if len(o.heard) < o.prune {
+		return
+	}
+	live := map[*zmtp.Peer]bool{}
+	for _, p := range o.node.Listeners() {
+		live[p] = true
+	}
+	for p, s := range o.heard {
+		if !live[p] {
+			o.topics -= len(s.topics)
+			delete(o.heard, p)
+		}
+	}
+	o.prune = 2*len(o.heard) + 64
 }
 
 func (o *Observer) askLocked() {
@@ -166,8 +189,8 @@ func (o *Observer) headLocked(m *fabric.Message, from string) {
 	}
 	end := m.Sequence + 1
 	p.Published = max(p.Published, end)
-	if m.Kind == fabric.DirectHead {
-		p.Stored[from] = max(p.Stored[from], end)
+	if known, ok := p.Stored[from]; m.Kind == fabric.DirectHead && from != "" && (ok || len(p.Stored) < maxObservedStores) {
+		p.Stored[from] = max(known, end)
 	}
 }
 

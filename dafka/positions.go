@@ -88,6 +88,7 @@ func (c *Consumer) savePositions(ctx context.Context) error {
 		return nil
 	}
 	done := maps.Clone(c.done)
+	maps.Copy(done, c.held)
 	c.saved = true
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, keepPatience)

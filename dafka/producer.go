@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -52,11 +53,16 @@ type Producer struct {
 	failed  error           // Of the outbox: nothing is published any more.
 	met     map[string]bool // Peers that listen.
 	joined  time.Time
+	// gathered is how many records were published while what was there before is
+	// kept or sent; 0 also if nothing is.
+	gathered int
+	sending  bool
 
 	wake    chan struct{}
 	closing context.Context
 	close   context.CancelFunc
 	running sync.WaitGroup
+	closed  func(context.Context) error // Once.
 }
 
 // NewProducer joins a mesh, of which nobody need be there yet. Its address is a
@@ -76,6 +82,7 @@ func NewProducer(topic string, o ProducerOptions) (*Producer, error) {
 		}
 		return nil, err
 	}
+	p.closed = once(p.end)
 	p.running.Go(p.run)
 	return p, nil
 }
@@ -99,12 +106,27 @@ func (p *Producer) join() error {
 		return err
 	}
 	mo.Address, mo.Publisher, mo.HighWater = address, zmtp.XPub, x.HighWatermark // To peers an XPUB is a PUB.
+	mo.HighWaterBytes = queueRoom(x.MaxBytes, x.MaxRecords, p.topic)
 	mo.Inlets = []mesh.Inlet{{Prefixes: fabric.ProducerPrefixes(address), HighWater: x.HighWatermark, Receive: p.receive}}
 	mo.Subscribed, mo.Left = p.subscribed, p.left
 	p.mu.Lock() // What is received first waits for node.
 	defer p.mu.Unlock()
 	p.node, err = mesh.Join(mo)
 	return err
+}
+
+// minQueue is how many bytes may wait for a peer at least.
+const minQueue = 64 << 20
+
+// queueRoom is how many bytes may wait for a peer: all that may be
+// unacknowledged, with what is sent before each record. With less a producer
+// that is faster than a store would drop what it then has to send again.
+func queueRoom(bytes, records int, topic string) int {
+	head := 96 + 2*len(topic)
+	if records > (math.MaxInt-bytes)/head {
+		return math.MaxInt
+	}
+	return max(minQueue, bytes+records*head)
 }
 
 func orDefault(c *Config) *Config {
@@ -135,8 +157,8 @@ type Stats mesh.Stats
 
 // Publish publishes a record, which the caller must not change afterwards, and
 // returns its sequence. It waits while as much as is allowed is unacknowledged:
-// if stores are slow, or there is none. It does not wait for an acknowledgement;
-// see Flush.
+// if stores are slow, or there is none; and while as much as is allowed waits to be
+// sent. It does not wait for an acknowledgement; see Flush.
 func (p *Producer) Publish(ctx context.Context, record []byte) (sequence uint64, err error) {
 	for {
 		p.mu.Lock()
@@ -144,7 +166,7 @@ func (p *Producer) Publish(ctx context.Context, record []byte) (sequence uint64,
 			p.mu.Unlock()
 			return 0, err
 		}
-		sequence, err := p.machine.Publish(time.Now(), record)
+		sequence, err := p.publishOneLocked(record)
 		moved := p.moved
 		p.mu.Unlock()
 		switch {
@@ -162,6 +184,21 @@ func (p *Producer) Publish(ctx context.Context, record []byte) (sequence uint64,
 			return 0, err
 		}
 	}
+}
+
+// maxGathered is how many records may be published while others are being kept,
+// or wait for slow peers.
+const maxGathered = 1 << 14
+
+func (p *Producer) publishOneLocked(record []byte) (uint64, error) {
+	if p.sending && p.gathered >= maxGathered {
+		return 0, fabric.ErrFull
+	}
+	sequence, err := p.machine.Publish(time.Now(), record)
+	if err == nil {
+		p.gathered++
+	}
+	return sequence, err
 }
 
 func (p *Producer) usableLocked() error {
@@ -183,8 +220,12 @@ func (p *Producer) await(ctx context.Context, moved <-chan struct{}) error {
 	}
 }
 
-// Flush waits until enough stores have everything that was published before.
+// Flush waits until enough stores have everything that was published before. If
+// none is needed it has nothing to wait for.
 func (p *Producer) Flush(ctx context.Context) error {
+	if p.config.Producer.MinAcks < 0 {
+		return nil
+	}
 	p.mu.Lock()
 	end := p.machine.Next()
 	p.mu.Unlock()
@@ -233,10 +274,15 @@ func (p *Producer) Unacked() (records, bytes int) {
 // Close waits until enough stores have everything, as C does, and its peers have
 // heard of it, which takes at most a HEAD interval, and leaves the mesh. When ctx
 // ends first, or with producer/terminate_unacked, what is not acknowledged is
-// lost, unless the producer is durable, and the error is ErrUnacked.
-func (p *Producer) Close(ctx context.Context) error {
+// lost, unless the producer is durable, and the error is ErrUnacked. Nothing can
+// be published from its call on. Further calls wait for the first, and return the
+// same.
+func (p *Producer) Close(ctx context.Context) error { return p.closed(ctx) }
+
+func (p *Producer) end(ctx context.Context) error {
 	p.mu.Lock()
 	p.machine.Terminate()
+	p.tellAllLocked() // Publish need not wait any more.
 	p.mu.Unlock()
 	p.poke()
 	for {
@@ -259,6 +305,16 @@ func (p *Producer) Close(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("%w: %d", ErrUnacked, n), err)
 	}
 	return err
+}
+
+// once lets the first call do it, and the others wait for its result.
+func once(do func(context.Context) error) func(context.Context) error {
+	var first sync.Once
+	var err error
+	return func(ctx context.Context) error {
+		first.Do(func() { err = do(ctx) })
+		return err
+	}
 }
 
 const (
@@ -404,30 +460,66 @@ func (p *Producer) turn() time.Duration {
 	return time.Hour
 }
 
-// publishLocked lets out what the machine has gathered. With back-pressure it
-// holds the lock, and so Publish, until all peers have room.
+// publishLocked lets out what the machine has gathered, without the lock while
+// that takes its time: meanwhile somebody publishes on, acknowledgements come, and
+// whoever waits can give up. Only run calls it, so that everything leaves in order.
 func (p *Producer) publishLocked() (dropped int) {
 	sends := p.machine.Drain()
-	if p.outbox != nil {
-		sends = p.keepLocked(sends)
+	answers := len(sends) // They are the last.
+	for answers > 0 && isAnswer(&sends[answers-1]) {
+		answers--
 	}
+	if p.outbox == nil && !p.config.Producer.BackPressure && answers == len(sends) {
+		return p.node.Publish(sends)
+	}
+	sends = slices.Clone(sends)
+	p.sending, p.gathered = true, 0
+	if p.outbox != nil && !p.keepLocked(sends) {
+		sends, answers = nil, 0
+	}
+	p.mu.Unlock()
+	dropped = p.publish(sends[:answers]) + p.answer(sends[answers:])
+	p.mu.Lock()
+	p.sending = false
+	p.tellAllLocked()
+	return dropped
+}
+
+func isAnswer(s *fabric.Send) bool {
+	return s.Kind == fabric.DirectRecord || s.Kind == fabric.DirectHead
+}
+
+func (p *Producer) publish(sends []fabric.Send) (dropped int) {
 	if !p.config.Producer.BackPressure {
 		return p.node.Publish(sends)
 	}
-	if done, err := p.node.PublishWait(p.closing, sends); err != nil {
+	done, err := p.node.PublishWait(p.closing, sends)
+	if err != nil {
 		return p.node.Publish(sends[done:])
 	}
 	return 0
 }
 
-// keepLocked writes new records to the outbox, without the lock, because the disk
-// takes its time: what is published meanwhile is written together then. It
-// returns what may be published.
-func (p *Producer) keepLocked(sends []fabric.Send) []fabric.Send {
-	if p.failed != nil {
-		return nil
+// answer waits a little for who asked and reads slowly: what is dropped, and all
+// behind it, is asked for again only after a second.
+func (p *Producer) answer(sends []fabric.Send) (dropped int) {
+	if len(sends) == 0 {
+		return 0
 	}
-	sends, first := slices.Clone(sends), p.machine.First()
+	ctx, cancel := context.WithTimeout(p.closing, breath)
+	defer cancel()
+	done, _ := p.node.PublishWait(ctx, sends)
+	return p.node.Publish(sends[done:])
+}
+
+// keepLocked writes new records to the outbox, without the lock: what is
+// published meanwhile is written together then. It reports whether they may be
+// published.
+func (p *Producer) keepLocked(sends []fabric.Send) bool {
+	if p.failed != nil {
+		return false
+	}
+	first := p.machine.First()
 	p.mu.Unlock()
 	p.outbox.forget(first, p.log)
 	err := p.outbox.keep(sends)
@@ -436,8 +528,7 @@ func (p *Producer) keepLocked(sends []fabric.Send) []fabric.Send {
 	if err != nil {
 		p.failed = fmt.Errorf("%w: %w", ErrDir, err)
 		p.log.Error("records cannot be kept, and are not published", "err", err)
-		sends = nil
 	}
 	p.tellAllLocked()
-	return sends
+	return err == nil
 }

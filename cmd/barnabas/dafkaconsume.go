@@ -83,6 +83,9 @@ func (f *dafkaConsumeFlags) run(cmd *cobra.Command, topics []string) error {
 		}
 	}
 	err = f.print(cmd.Context(), consumer, cmd.OutOrStdout())
+	if err != nil && cmd.Context().Err() == nil {
+		return err // Close would keep a position behind what could not be printed.
+	}
 	return whyEnded(cmd.Context(), errors.Join(err, consumer.Close(context.Background())))
 }
 

@@ -267,6 +267,9 @@ func (n *Node) forgetLocked() {
 	}
 }
 
+// Listeners are the connections of those who hear what the node publishes.
+func (n *Node) Listeners() []*zmtp.Peer { return n.publisher.Peers() }
+
 // Malformed counts a message that was not understood.
 func (n *Node) Malformed() { n.malformed.Add(1) }
 
