@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -114,7 +115,9 @@ type position struct {
 func (name positionsFile) load(context.Context) (positions, error) {
 	text, err := os.ReadFile(string(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		if _, err = os.Stat(filepath.Dir(string(name))); err == nil {
+			return nil, nil
+		}
 	}
 	var list []position
 	if err == nil {

@@ -143,6 +143,18 @@ func openInput(cmd *cobra.Command, name string) (io.ReadCloser, error) {
 	return os.Open(name)
 }
 
+// interruptible reads in until ctx ends, also where nothing comes: from somebody
+// who types, and now wants to leave.
+func interruptible(ctx context.Context, in io.Reader) io.Reader {
+	read, write := io.Pipe()
+	go func() {
+		_, err := io.Copy(write, in)
+		_ = write.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { _ = write.CloseWithError(ctx.Err()) })
+	return read
+}
+
 // whyEnded is the first of the errors that says more than that the user has
 // ended it.
 func whyEnded(ctx context.Context, err error) error {

@@ -56,6 +56,9 @@ func (f *dafkaProduceFlags) run(cmd *cobra.Command, topic string) error {
 			return &usageError{err}
 		}
 	}
+	if f.timeout < 0 {
+		return usage("--timeout %s: want 0, for ever, or more", f.timeout)
+	}
 	in, err := openInput(cmd, f.file)
 	if err != nil {
 		return err
@@ -71,13 +74,17 @@ func (f *dafkaProduceFlags) run(cmd *cobra.Command, topic string) error {
 	if c.Producer.MinAcks < 0 { // Nobody keeps what those miss who have yet to hear of us.
 		pause(cmd.Context(), c.Beacon.Interval)
 	}
-	records, err := publishLines(cmd.Context(), p, in)
+	records, err := publishLines(cmd.Context(), p, interruptible(cmd.Context(), in))
 	ctx, cancel := cmd.Context(), context.CancelFunc(func() {})
 	if f.timeout > 0 {
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 	}
 	defer cancel()
-	if err = errors.Join(err, p.Close(ctx)); err != nil {
+	closed := p.Close(ctx)
+	if errors.Is(closed, dafka.ErrUnacked) {
+		return closed // Also if it was interrupted: something is lost.
+	}
+	if err = errors.Join(err, closed); err != nil {
 		return whyEnded(cmd.Context(), err)
 	}
 	if f.json {

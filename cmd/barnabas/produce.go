@@ -115,7 +115,7 @@ func (f *produceFlags) run(cmd *cobra.Command, topic string) (err error) {
 		return err
 	}
 	stop := progress(cmd.ErrOrStderr(), in, w)
-	err = w.lines(in, func(line []byte) record.Record { return f.record(line, headers) })
+	err = w.lines(interruptible(cmd.Context(), in), func(line []byte) record.Record { return f.record(line, headers) })
 	err = errors.Join(err, w.close())
 	stop()
 	if err != nil {

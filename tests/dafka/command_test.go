@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	promodel "github.com/prometheus/common/model"
 
+	"github.com/barnabas-log/barnabas/dafka"
 	"github.com/barnabas-log/barnabas/tests/kafka"
 	"github.com/barnabas-log/barnabas/tests/node"
 )
@@ -99,6 +100,61 @@ func TestBenches(t *testing.T) {
 	}
 }
 
+// TestInterrupted: who types lines can leave, and is told of what no store has.
+func TestInterrupted(t *testing.T) {
+	m := newMeshOfProcesses(t, 1)
+	for _, x := range []struct {
+		topic, said string
+		more        []string
+		code        int
+	}{
+		{"letters", "", nil, 130},
+		{"parcels", "not acknowledged: 1", []string{"-o", "producer/min_acks=2"}, 1},
+	} {
+		cmd := exec.CommandContext(patiently(t), node.Binary(t), slices.Concat([]string{"dafka", "produce", x.topic}, m.flags, x.more)...)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		in, err := cmd.StdinPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err == nil {
+			_, err = in.Write([]byte("one\n"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := m.consumer(x.topic).Next(patiently(t)); err != nil || string(r.Content) != "one" {
+			t.Fatalf("%+v %v", r, err)
+		}
+		if x.code == 130 {
+			m.awaitStored(x.topic)
+		}
+		_ = cmd.Process.Signal(os.Interrupt)
+		if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != x.code || !strings.Contains(errs.String(), x.said) {
+			t.Errorf("%s: %v, %s", x.topic, cmd.ProcessState, &errs)
+		}
+	}
+}
+
+// awaitStored waits until a store has the first record of a topic, and has told
+// its producer.
+func (m *meshOfProcesses) awaitStored(topic string) {
+	m.Helper()
+	for ctx := patiently(m.T); ctx.Err() == nil; {
+		out, _, _ := barnabas(m.T, "", append([]string{"status", "--json", "--wait", "500ms"}, m.flags...)...)
+		var status struct{ Partitions []dafka.PartitionInfo }
+		if json.Unmarshal([]byte(out), &status) == nil {
+			for _, p := range status.Partitions {
+				if p.Topic == topic && len(p.Stored) > 0 {
+					return
+				}
+			}
+		}
+	}
+	m.Fatal("no store has ", topic)
+}
+
 // TestUsage: what makes no sense is refused with a sentence and exit code 2.
 func TestUsage(t *testing.T) {
 	torn := filepath.Join(t.TempDir(), "torn.conf")
@@ -109,6 +165,7 @@ func TestUsage(t *testing.T) {
 		{"produce", "accepts 1 arg"},
 		{"produce a b", "accepts 1 arg"},
 		{"produce a --min-acks -7", "producer/min_acks"},
+		{"produce a --timeout -3s", "--timeout -3s"},
 		{"produce a -o key", "key=value"},
 		{"produce a -o no/key=1", "no/key"},
 		{"produce " + strings.Repeat("x", 256), "illegal topic"},

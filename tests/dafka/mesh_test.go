@@ -191,6 +191,10 @@ func TestPositions(t *testing.T) {
 	if _, err := dafka.NewConsumer(dafka.ConsumerOptions{Config: m.changed([]func(*dafka.Config){kept})}); !errors.Is(err, dafka.ErrConfig) {
 		t.Errorf("a torn file: %v", err)
 	}
+	nowhere := func(c *dafka.Config) { c.Consumer.Positions = filepath.Join(file, "no", "directory") }
+	if _, err := dafka.NewConsumer(dafka.ConsumerOptions{Config: m.changed([]func(*dafka.Config){nowhere})}); !errors.Is(err, dafka.ErrConfig) {
+		t.Errorf("a directory that is not there: %v", err)
+	}
 }
 
 // TestTowerComesLate: nodes start without a tower, meet when there is one, and
