@@ -1,4 +1,4 @@
-package dafka_test
+package tower_test
 
 import (
 	"context"
