@@ -170,7 +170,7 @@ func (g *positionsGroup) positionsIn(r *wire.OffsetFetchResponseGroup) positions
 		name := cmp.Or(r.Topics[i].Name, names[r.Topics[i].TopicID])
 		t := g.topics[name]
 		for _, p := range r.Topics[i].Partitions {
-			if t != nil && p.ErrorCode == 0 && p.CommittedOffset >= 0 && int(p.PartitionIndex) < len(t.producers) {
+			if t != nil && p.ErrorCode == 0 && p.CommittedOffset >= 0 && p.PartitionIndex >= 0 && int(p.PartitionIndex) < len(t.producers) {
 				kept[fabric.Partition{Subject: name, Address: t.producers[p.PartitionIndex]}] = uint64(p.CommittedOffset)
 			}
 		}

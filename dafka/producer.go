@@ -57,6 +57,7 @@ type Producer struct {
 	// kept or sent; 0 also if nothing is.
 	gathered int
 	sending  bool
+	leaving  []fabric.Send // What is being kept or sent; memory that run uses again.
 
 	wake    chan struct{}
 	closing context.Context
@@ -472,7 +473,8 @@ func (p *Producer) publishLocked() (dropped int) {
 	if p.outbox == nil && !p.config.Producer.BackPressure && answers == len(sends) {
 		return p.node.Publish(sends)
 	}
-	sends = slices.Clone(sends)
+	p.leaving = append(p.leaving[:0], sends...)
+	sends = p.leaving
 	p.sending, p.gathered = true, 0
 	if p.outbox != nil && !p.keepLocked(sends) {
 		sends, answers = nil, 0
@@ -482,6 +484,9 @@ func (p *Producer) publishLocked() (dropped int) {
 	p.mu.Lock()
 	p.sending = false
 	p.tellAllLocked()
+	if clear(p.leaving); cap(p.leaving) > 2*maxGathered {
+		p.leaving = nil
+	}
 	return dropped
 }
 

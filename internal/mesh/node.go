@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -215,7 +216,10 @@ func (n *Node) Publish(sends []fabric.Send) (dropped int) {
 	}
 	n.send.Lock()
 	defer n.send.Unlock()
-	_, dropped = n.publisher.SendBatch(n.encodeLocked(sends))
+	for some := range slices.Chunk(sends, encodedAtOnce) {
+		_, d := n.publisher.SendBatch(n.encodeLocked(some))
+		dropped += d
+	}
 	n.forgetLocked()
 	return dropped
 }
@@ -228,10 +232,19 @@ func (n *Node) PublishWait(ctx context.Context, sends []fabric.Send) (done int, 
 	}
 	n.send.Lock()
 	defer n.send.Unlock()
-	done, err = n.publisher.SendWait(ctx, n.encodeLocked(sends))
-	n.forgetLocked()
-	return done, err
+	defer n.forgetLocked()
+	for some := range slices.Chunk(sends, encodedAtOnce) {
+		sent, err := n.publisher.SendWait(ctx, n.encodeLocked(some))
+		if done += sent; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
 }
+
+// encodedAtOnce is how many messages are encoded at a time: what is written is
+// still in the processor's cache when it is copied, and its memory is kept.
+const encodedAtOnce = 512
 
 // encodeLocked writes first frames one behind the other, for they are copied
 // again; a long one gets memory of its own.

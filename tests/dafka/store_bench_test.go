@@ -119,3 +119,39 @@ func BenchmarkCatchUp(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLive reads what a producer publishes meanwhile, and a store keeps.
+func BenchmarkLive(b *testing.B) {
+	for _, size := range []int{100, 1024} {
+		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
+			c, _ := benchmarkMesh(b, nil, false)
+			got, begun, done := 0, make(chan struct{}), make(chan struct{})
+			consumer, err := dafka.NewConsumer(dafka.ConsumerOptions{Config: c, Sink: func(records []dafka.Record) {
+				if got == 0 {
+					close(begun)
+				}
+				if got += len(records); got == b.N+1 {
+					close(done)
+				}
+			}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := consumer.Subscribe("bench"); err != nil {
+				b.Fatal(err)
+			}
+			p := benchmarkPublish(b, c, 1, size)
+			<-begun // They are connected.
+			record, began := make([]byte, size), cpu()
+			b.ResetTimer()
+			for range b.N {
+				if _, err := p.Publish(context.Background(), record); err != nil {
+					b.Fatal(err)
+				}
+			}
+			<-done
+			report(b, began)
+			_, _ = consumer.Close(ended()), p.Close(ended())
+		})
+	}
+}
