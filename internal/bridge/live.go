@@ -133,8 +133,8 @@ func (l *live) take() []*feed {
 // looked at again when there is more.
 func (l *live) publish(f *feed) {
 	seen, err := f.part.replica.State(model.NoEpoch)
-	if err != nil {
-		return // Heads look at it again.
+	if err != nil || l.isOver(f) {
+		return // Heads look at it again, if it is not over.
 	}
 	end := uint64(seen.Stable)
 	f.next = max(f.next, uint64(seen.Start))
@@ -153,6 +153,14 @@ func (l *live) publish(f *feed) {
 	if f.next < end || !l.awaitLocked(f, seen) {
 		l.dueLocked(f)
 	}
+}
+
+// isOver reports whether a feed is published no more. It is asked after it was
+// seen how far the partition goes: what came when that was said is not published.
+func (l *live) isOver(f *feed) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return f.over
 }
 
 // awaitLocked reports whether the feed will be woken.

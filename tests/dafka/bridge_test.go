@@ -29,12 +29,15 @@ import (
 // bridged is a mesh with a broker in it.
 type bridged struct {
 	*mesh
-	node *node.Node
+	node  *node.Node
+	admin *kadm.Client
 }
 
 func newBridged(t *testing.T, options ...string) *bridged {
 	m := newMesh(t)
-	return &bridged{m, node.Start(t, append([]string{"dafka.enable=true", "dafka.config=" + m.file()}, options...)...)}
+	b := &bridged{mesh: m, node: node.Start(t, append([]string{"dafka.enable=true", "dafka.config=" + m.file()}, options...)...)}
+	b.admin = kadm.NewClient(b.client())
+	return b
 }
 
 // file is the configuration of this mesh as a broker reads it.
@@ -63,7 +66,7 @@ func (b *bridged) client(options ...kgo.Opt) *kgo.Client {
 // says.
 func (b *bridged) producers(topic string) []string {
 	b.Helper()
-	configs, err := kadm.NewClient(b.client()).DescribeTopicConfigs(patiently(b.T), topic)
+	configs, err := b.admin.DescribeTopicConfigs(patiently(b.T), topic)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -217,8 +220,7 @@ func TestBridgedTopicIsClosed(t *testing.T) {
 	if err := c.EndTransaction(patiently(t), kgo.TryAbort); err != nil {
 		t.Errorf("the transaction cannot end: %v", err)
 	}
-	admin := kadm.NewClient(plain)
-	altered, err := admin.AlterTopicConfigs(patiently(t), []kadm.AlterConfig{{Name: "dafka.producers", Value: kadm.StringPtr("A")}}, "letters")
+	altered, err := b.admin.AlterTopicConfigs(patiently(t), []kadm.AlterConfig{{Name: "dafka.producers", Value: kadm.StringPtr("A")}}, "letters")
 	if err != nil || !errors.Is(altered[0].Err, kerr.InvalidConfig) {
 		t.Errorf("the producers were altered: %v, %v", altered, err)
 	}
@@ -231,23 +233,21 @@ func TestBridgedTopicIsClosed(t *testing.T) {
 	if err := p.Close(patiently(t)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := admin.DeleteTopic(patiently(t), "letters"); err != nil {
+	if _, err := b.admin.DeleteTopic(patiently(t), "letters"); err != nil {
 		t.Fatal(err)
 	}
 	again := b.producer("letters")
 	b.publish(again, 0, 3)
 	b.flush(again)
-	b.expectInKafka(again, 0, 3)
-	if got := b.producers("letters"); !slices.Equal(got, []string{again.Address()}) {
-		t.Errorf("%v", got)
-	}
+	// The last HEAD of p may come late, and give it a partition again.
+	at := slices.Index(b.producers("letters"), again.Address())
+	b.expectInKafka(again, int32(at), 3)
 }
 
 // TestBridgedTopicsThatExist: Dafka producers get no topic of Kafka's.
 func TestBridgedTopicsThatExist(t *testing.T) {
 	b := newBridged(t, "dafka.max.partitions=2")
-	admin := kadm.NewClient(b.client())
-	if _, err := admin.CreateTopic(patiently(t), 1, 1, nil, "orders"); err != nil {
+	if _, err := b.admin.CreateTopic(patiently(t), 1, 1, nil, "orders"); err != nil {
 		t.Fatal(err)
 	}
 	var refused []*dafka.Producer
@@ -260,14 +260,14 @@ func TestBridgedTopicsThatExist(t *testing.T) {
 		refused = append(refused, p)
 	}
 	b.await("all are refused", func() bool { return len(b.producers("letters")) == 2 })
-	topics, err := admin.ListTopics(patiently(t))
+	topics, err := b.admin.ListTopics(patiently(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, want := topics.Names(), []string{"letters", "orders"}; !slices.Equal(got, want) {
 		t.Errorf("topics are %v, want %v", got, want)
 	}
-	ends, err := admin.ListEndOffsets(patiently(t), "orders")
+	ends, err := b.admin.ListEndOffsets(patiently(t), "orders")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,14 +286,18 @@ func TestBridgedTopicsThatExist(t *testing.T) {
 func TestPublishedTopic(t *testing.T) {
 	b := newBridged(t)
 	plain, c := b.client(), b.client(kgo.TransactionalID("t"))
-	admin := kadm.NewClient(plain)
-	if _, err := admin.CreateTopic(patiently(t), 1, 1, map[string]*string{"dafka.publish": kadm.StringPtr("true")}, "orders"); err != nil {
+	if _, err := b.admin.CreateTopic(patiently(t), 1, 1, map[string]*string{"dafka.publish": kadm.StringPtr("true")}, "orders"); err != nil {
 		t.Fatal(err)
 	}
 	early := b.consumer("orders")
 	produce(t, plain, "a", "b")
 	transaction(t, c, kgo.TryCommit, "c", "d")
 	transaction(t, c, kgo.TryAbort, "e")
+	b.await("the marker is written", func() bool {
+		ends, err := b.admin.ListCommittedOffsets(patiently(t), "orders")
+		end, _ := ends.Lookup("orders", 0)
+		return err == nil && end.Offset == 7
+	})
 	produce(t, plain, "f")
 	want := []string{"a", "b", "c", "d", "", "", "", "f"}
 	address := b.expectContents(early, 0, want...)
@@ -316,7 +320,7 @@ func TestPublishedTopic(t *testing.T) {
 	}
 
 	// Nothing is published of what is not meant to be.
-	if _, err := admin.AlterTopicConfigs(patiently(t), []kadm.AlterConfig{{Name: "dafka.publish", Value: kadm.StringPtr("false")}}, "orders"); err != nil {
+	if _, err := b.admin.AlterTopicConfigs(patiently(t), []kadm.AlterConfig{{Name: "dafka.publish", Value: kadm.StringPtr("false")}}, "orders"); err != nil {
 		t.Fatal(err)
 	}
 	produce(t, plain, "i")
@@ -410,9 +414,7 @@ func TestBridgeKilled(t *testing.T) {
 
 // end is how many records of a producer's the broker has.
 func (b *bridged) end(p *dafka.Producer) uint64 {
-	c := b.client()
-	defer c.Close()
-	ends, err := kadm.NewClient(c).ListEndOffsets(patiently(b.T), p.Topic())
+	ends, err := b.admin.ListEndOffsets(patiently(b.T), p.Topic())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -428,10 +430,9 @@ func TestBridgedRecordsDeleted(t *testing.T) {
 	p := b.producer("letters")
 	b.publish(p, 0, 100)
 	b.flush(p)
-	admin := kadm.NewClient(b.client())
 	var upTo kadm.Offsets
 	upTo.AddOffset("letters", 0, 60, -1)
-	deleted, err := admin.DeleteRecords(patiently(t), upTo)
+	deleted, err := b.admin.DeleteRecords(patiently(t), upTo)
 	if err != nil || deleted.Error() != nil {
 		t.Fatal(err, deleted.Error())
 	}
@@ -549,9 +550,8 @@ func TestBridgeStrangers(t *testing.T) {
 			x.publisher.Send([]byte("M\x00\x07"))
 		}
 	}
-	admin := kadm.NewClient(b.client())
 	b.await("all partitions are given", func() bool {
-		topics, err := admin.ListTopics(patiently(t))
+		topics, err := b.admin.ListTopics(patiently(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -577,7 +577,7 @@ func TestBridgeStrangers(t *testing.T) {
 func TestPublishedKilled(t *testing.T) {
 	b := newBridged(t)
 	c := b.client(kgo.DefaultProduceTopic("orders"), kgo.ProducerLinger(time.Millisecond))
-	if _, err := kadm.NewClient(c).CreateTopic(patiently(t), 1, 1, map[string]*string{"dafka.publish": kadm.StringPtr("true")}, "orders"); err != nil {
+	if _, err := b.admin.CreateTopic(patiently(t), 1, 1, map[string]*string{"dafka.publish": kadm.StringPtr("true")}, "orders"); err != nil {
 		t.Fatal(err)
 	}
 	const all = 30_000
@@ -590,7 +590,7 @@ func TestPublishedKilled(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			if i%1000 == 0 {
+			if i%1000 == 0 || i == all-1 {
 				if err := c.Flush(ctx); err != nil {
 					t.Error(err)
 				}
