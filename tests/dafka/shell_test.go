@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -191,7 +192,7 @@ func TestLivesSeenLive(t *testing.T) {
 	live := m.consumer("letters")
 	dir := t.TempDir()
 	for i := range rounds(8) {
-		m.produce(i, 3000, dir, time.Duration(60+40*i)*time.Millisecond)
+		m.produce(i, 3000, dir, time.Duration(30+rand.IntN(300))*time.Millisecond)
 	}
 	m.stores = append(m.stores, spawn(t, append([]string{"store", "--data-dir", t.TempDir()}, m.flags...)...))
 	if l := m.produce(-1, 10, dir, 2*patience); !l.ended {
