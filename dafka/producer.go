@@ -417,7 +417,8 @@ func (p *Producer) left(peer fabric.Peer) {
 const (
 	// served is how many records of answers are published in one go.
 	served = 256
-	// breath is how long answers pause when somebody's queue was full.
+	// breath is how long answers wait for somebody whose queue is full, and pause
+	// then.
 	breath = 5 * time.Millisecond
 )
 
@@ -447,10 +448,10 @@ func (p *Producer) turn() time.Duration {
 	first := p.machine.First()
 	p.machine.Tick(now)
 	more := p.machine.Serve(served)
-	dropped := p.publishLocked()
+	slow := p.publishLocked()
 	p.tellLocked(first)
 	switch {
-	case more && dropped > 0:
+	case slow:
 		return breath
 	case more:
 		return 0
@@ -464,14 +465,17 @@ func (p *Producer) turn() time.Duration {
 // publishLocked lets out what the machine has gathered, without the lock while
 // that takes its time: meanwhile somebody publishes on, acknowledgements come, and
 // whoever waits can give up. Only run calls it, so that everything leaves in order.
-func (p *Producer) publishLocked() (dropped int) {
+// It reports whether somebody who asked reads slowly: who does not get everything
+// would ask again only after a second.
+func (p *Producer) publishLocked() (slow bool) {
 	sends := p.machine.Drain()
 	answers := len(sends) // They are the last.
 	for answers > 0 && isAnswer(&sends[answers-1]) {
 		answers--
 	}
 	if p.outbox == nil && !p.config.Producer.BackPressure && answers == len(sends) {
-		return p.node.Publish(sends)
+		p.node.Publish(sends)
+		return false
 	}
 	p.leaving = append(p.leaving[:0], sends...)
 	sends = p.leaving
@@ -480,41 +484,42 @@ func (p *Producer) publishLocked() (dropped int) {
 		sends, answers = nil, 0
 	}
 	p.mu.Unlock()
-	dropped = p.publish(sends[:answers]) + p.answer(sends[answers:])
+	p.publish(sends[:answers])
+	unsent := p.answer(sends[answers:])
 	p.mu.Lock()
+	p.machine.Unserved(unsent)
 	p.sending = false
 	p.tellAllLocked()
 	if clear(p.leaving); cap(p.leaving) > 2*maxGathered {
 		p.leaving = nil
 	}
-	return dropped
+	return len(unsent) > 0
 }
 
 func isAnswer(s *fabric.Send) bool {
 	return s.Kind == fabric.DirectRecord || s.Kind == fabric.DirectHead
 }
 
-func (p *Producer) publish(sends []fabric.Send) (dropped int) {
+func (p *Producer) publish(sends []fabric.Send) {
 	if !p.config.Producer.BackPressure {
-		return p.node.Publish(sends)
+		p.node.Publish(sends)
+		return
 	}
-	done, err := p.node.PublishWait(p.closing, sends)
-	if err != nil {
-		return p.node.Publish(sends[done:])
+	if done, err := p.node.PublishWait(p.closing, sends); err != nil {
+		p.node.Publish(sends[done:])
 	}
-	return 0
 }
 
-// answer waits a little for who asked and reads slowly: what is dropped, and all
-// behind it, is asked for again only after a second.
-func (p *Producer) answer(sends []fabric.Send) (dropped int) {
+// answer waits a little for who asked and reads slowly, and returns what could not
+// be sent.
+func (p *Producer) answer(sends []fabric.Send) (unsent []fabric.Send) {
 	if len(sends) == 0 {
-		return 0
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(p.closing, breath)
 	defer cancel()
 	done, _ := p.node.PublishWait(ctx, sends)
-	return p.node.Publish(sends[done:])
+	return sends[done:]
 }
 
 // keepLocked writes new records to the outbox, without the lock: what is

@@ -231,6 +231,26 @@ func (p *Producer) Serve(most int) bool {
 	return p.asks.pick() != nil
 }
 
+// Unserved takes back what Serve gave, and could not be sent because somebody
+// reads slowly: it is served again.
+func (p *Producer) Unserved(sends []Send) {
+	for i := range sends {
+		s := &sends[i]
+		if s.Kind != DirectRecord {
+			continue // A head comes again behind the records, or with time.
+		}
+		q := p.asks.known[asked{string(s.Topic), 0}]
+		switch {
+		case q == nil:
+			p.asks.ask(s.Topic, 0, s.Sequence, s.Sequence+1)
+		case s.Sequence < q.next:
+			q.next = s.Sequence
+		case s.Sequence == q.end:
+			q.end++
+		}
+	}
+}
+
 // answered ends a question that has all its records. A consumer of C would not
 // ask for the next ones unless it is told that they exist.
 func (p *Producer) answered(q *question) {

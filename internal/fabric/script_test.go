@@ -258,6 +258,22 @@ func TestProducerFetch(t *testing.T) {
 	f(fetch("P", "C", "t", 998, 1<<32-1), `D C from P t 998 "998"`, `D C from P t 999 "999"`)
 	// There is more behind what was asked for: one who asks as C does learns it.
 	f(fetch("P", "C", "t", 0, 1), `D C from P t 0 "0"`, `E C from P t 999`)
+	// What could not be sent is served again, also when the question was over.
+	again := func(first int, want ...string) {
+		t.Helper()
+		p.Unserved(slices.Clone(p.Drain())[first:])
+		p.Serve(1000)
+		expect(t, showAll(p.Drain()), want...)
+	}
+	p.Handle(fetch("P", "C", "t", 998, 5), "")
+	p.Serve(1000)
+	again(0, `D C from P t 998 "998"`, `D C from P t 999 "999"`)
+	p.Handle(fetch("P", "C", "t", 10, 3), "")
+	p.Serve(2)
+	again(1, `D C from P t 11 "11"`, `D C from P t 12 "12"`, `E C from P t 999`)
+	p.Handle(fetch("P", "C", "t", 10, 3), "")
+	p.Serve(1000)
+	again(1, `D C from P t 11 "11"`, `D C from P t 12 "12"`, `E C from P t 999`)
 	f(ack("P", "other", 5))
 	f(ack("P", "t", 5))
 	f(fetch("P", "C", "t", 5, 1), `E C from P t 999 none before 6`)

@@ -213,3 +213,36 @@ func TestLivesSeenLive(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowConsumer: who reads so slowly that most is dropped gets everything in
+// the end, in order, each once.
+func TestSlowConsumer(t *testing.T) {
+	m := newMesh(t)
+	p := m.producer("letters", func(c *dafka.Config) { c.Producer.HighWatermark = 50 })
+	c := m.consumer("letters", func(c *dafka.Config) { c.Consumer.HighWatermark = 1 })
+	m.publish(p, 0, 1)
+	m.expect(c, p, 0, 1)
+	large := make([]byte, 64<<10)
+	for i := range 3000 { // Sockets take some of it.
+		large := append([]byte(nil), large...)
+		large[0], large[1] = byte(i), byte(i>>8)
+		if _, err := p.Publish(patiently(t), large); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ctx := patiently(t); p.Stats().Dropped == 0; time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil {
+			t.Fatalf("nothing was dropped: %+v", p.Stats())
+		}
+	}
+	ctx := patiently(t)
+	for i := range 3000 {
+		r, err := c.Next(ctx)
+		if err != nil {
+			t.Fatalf("record %d: %v; lag %v, %+v", i+1, err, c.Lag(), p.Stats())
+		}
+		if r.Sequence != uint64(i)+1 || int(r.Content[0])|int(r.Content[1])<<8 != i {
+			t.Fatalf("record %d is %d, with %d", i+1, r.Sequence, r.Content[:2])
+		}
+	}
+}
