@@ -97,6 +97,9 @@ func Observe(c *Config, log *slog.Logger) (*Observer, error) {
 	return o, err
 }
 
+// Stats are those of its node.
+func (o *Observer) Stats() Stats { return Stats(o.node.Stats()) }
+
 // Close leaves the mesh.
 func (o *Observer) Close(ctx context.Context) error { return o.node.Close(ctx) }
 

@@ -24,9 +24,9 @@ func (f *dafkaFlags) addHTTP(cmd *cobra.Command) {
 // pages are the running pages; nil are none.
 type pages struct{ server *http.Server }
 
-// serveHTTP serves metrics, if that is asked for. Whoever answers is live and
-// ready.
-func (f *dafkaFlags) serveHTTP(figures func() []figure) (*pages, error) {
+// serveHTTP serves metrics, if that is asked for. Whoever answers is live; missing
+// says what it is not ready for want of, or nothing.
+func (f *dafkaFlags) serveHTTP(missing func() string, figures func() []figure) (*pages, error) {
 	if f.http == "" {
 		return nil, nil
 	}
@@ -36,7 +36,13 @@ func (f *dafkaFlags) serveHTTP(figures func() []figure) (*pages, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "live\n") })
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ready\n") })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if what := missing(); what != "" {
+			http.Error(w, what, http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, "ready\n")
+	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		for _, x := range figures() {

@@ -51,15 +51,19 @@ func (f *dafkaStatusFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	pause(cmd.Context(), f.wait)
-	nodes, partitions := o.Nodes(), o.Partitions()
+	nodes, partitions, towers := o.Nodes(), o.Partitions(), o.Stats().Towers
 	if err := errors.Join(cmd.Context().Err(), o.Close(context.Background())); err != nil {
 		return err
+	}
+	if len(nodes) == 0 && towers == 0 {
+		return fmt.Errorf("nobody is heard of by %s: does a tower run there?", strings.Join(c.Beacon.Pub, ", "))
 	}
 	if f.json {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"nodes": orNone(nodes), "partitions": orNone(partitions)})
 	}
 	if len(nodes) == 0 {
-		return fmt.Errorf("nobody is heard of by %s: does a tower run there?", strings.Join(c.Beacon.Pub, ", "))
+		fmt.Fprintln(cmd.ErrOrStderr(), "a tower is there, and nobody else")
+		return nil
 	}
 	return showMesh(cmd.OutOrStdout(), nodes, partitions)
 }

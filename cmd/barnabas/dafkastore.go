@@ -44,13 +44,24 @@ func (f *dafkaStoreFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	h, err := f.serveHTTP(func() []figure { return storeFigures(s.Stats(), len(s.Partitions())) })
+	h, err := f.serveHTTP(func() string { return storeLacks(s.Stats()) }, func() []figure { return storeFigures(s.Stats(), len(s.Partitions())) })
 	if err != nil {
 		return err
 	}
 	defer h.close()
 	fmt.Fprintf(cmd.OutOrStdout(), "store is ready: %s in %s\n", count(len(s.Partitions()), "partition"), c.Store.DB)
 	return untilStopped(cmd, s.Close)
+}
+
+// storeLacks is why a store cannot do its work now.
+func storeLacks(s store.Stats) string {
+	switch {
+	case s.Full:
+		return "the disk is full"
+	case s.Writer.Towers == 0:
+		return "no tower is heard"
+	}
+	return ""
 }
 
 func storeFigures(s store.Stats, partitions int) []figure {
@@ -60,6 +71,7 @@ func storeFigures(s store.Stats, partitions int) []figure {
 	}
 	return []figure{
 		{"peers", "gauge", "Nodes of the mesh that the store is connected to. None: it reaches no tower.", float64(s.Writer.Peers)},
+		{"towers", "gauge", "Towers that speak to the store. Fewer than configured: those are away.", float64(s.Writer.Towers)},
 		{"partitions", "gauge", "Producers' partitions that the store has.", float64(partitions)},
 		{"stored_records_total", "counter", "Records stored.", float64(s.Records)},
 		{"stored_bytes_total", "counter", "Bytes of their contents.", float64(s.Bytes)},

@@ -34,7 +34,7 @@ func (f *dafkaFlags) tower(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	h, err := f.serveHTTP(func() []figure {
+	h, err := f.serveHTTP(func() string { return "" }, func() []figure {
 		s := t.Stats()
 		return []figure{
 			{"nodes", "gauge", "Nodes that listen to this tower. Fewer than there should be: they cannot reach it.", float64(s.Nodes)},

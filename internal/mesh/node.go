@@ -289,6 +289,7 @@ func (n *Node) Malformed() { n.malformed.Add(1) }
 // Stats are what a node has counted.
 type Stats struct {
 	Peers          int
+	Towers         int    // That speak to the node now.
 	Sent, Received uint64 // Messages.
 	Dropped        uint64 // Messages for peers whose queues were full.
 	Malformed      uint64 // Messages that were not understood.
@@ -298,7 +299,7 @@ type Stats struct {
 // Stats returns what the node has counted.
 func (n *Node) Stats() Stats {
 	p := n.publisher.Stats()
-	s := Stats{Sent: p.Sent, Dropped: p.Dropped, Malformed: n.malformed.Load()}
+	s := Stats{Sent: p.Sent, Dropped: p.Dropped, Malformed: n.malformed.Load(), Towers: len(n.towers.from.Peers())}
 	for _, in := range n.inlets {
 		x := in.Stats()
 		s.Received += x.Received

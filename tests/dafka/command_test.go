@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/common/expfmt"
 	promodel "github.com/prometheus/common/model"
@@ -214,9 +215,13 @@ func TestPages(t *testing.T) {
 		at := "127.0.0.1:" + strconv.Itoa(port)
 		spawn(t, append(x.args, "--http", at)...)
 		for _, page := range []string{"live", "ready"} {
-			if r, err := http.Get("http://" + at + "/" + page); err != nil || r.StatusCode != http.StatusOK {
-				t.Errorf("%s: %v %v", page, r, err)
+			awaitStatus(t, "http://"+at+"/"+page, http.StatusOK)
+		}
+		if x.args[0] == "store" {
+			if err := m.tower.Close(ended()); err != nil {
+				t.Fatal(err)
 			}
+			awaitStatus(t, "http://"+at+"/ready", http.StatusServiceUnavailable)
 		}
 		r, err := http.Get("http://" + at + "/metrics")
 		if err != nil {
@@ -227,6 +232,23 @@ func TestPages(t *testing.T) {
 		r.Body.Close()
 		if err != nil || families[x.metric] == nil || families["dafka_malformed_total"].GetHelp() == "" {
 			t.Errorf("%v: %v", err, families)
+		}
+	}
+}
+
+// awaitStatus waits until a page has a status.
+func awaitStatus(t *testing.T, page string, want int) {
+	t.Helper()
+	for ctx := patiently(t); ; time.Sleep(10 * time.Millisecond) {
+		r, err := http.Get(page)
+		if err == nil {
+			r.Body.Close()
+		}
+		if err == nil && r.StatusCode == want {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%s: %v %v, not %d", page, r, err, want)
 		}
 	}
 }
