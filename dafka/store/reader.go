@@ -32,9 +32,6 @@ const (
 	// slow is how long to wait for askers whose queues are full, when there are no
 	// others.
 	slow = 10 * time.Millisecond
-	// copied is up to what size the socket copies frames: a buffer with larger ones
-	// belongs to it.
-	copied = 4 << 10
 )
 
 // reader is the node that answers. Its inlet puts questions into the machine, run
@@ -197,7 +194,7 @@ func (r *reader) answer(ctx context.Context, wait time.Duration, read *fabric.Re
 			}
 			break // Who wants what is behind the gap asks again, and is told.
 		}
-		large = large || len(x.Value) > copied
+		large = large || len(x.Value) > zmtp.MaxCopied
 		r.sends = append(r.sends, fabric.Send{Message: read.Message(next), Content: x.Value})
 		if len(r.sends) == sentAtOnce && !r.flush(ctx, wait, &a) {
 			break
@@ -206,7 +203,7 @@ func (r *reader) answer(ctx context.Context, wait time.Duration, read *fabric.Re
 	r.flush(ctx, wait, &a)
 	r.complain(read, err)
 	if large {
-		r.buf = nil // The socket has it.
+		r.buf = nil // The socket has it: frames that long are not copied.
 	}
 	return a
 }

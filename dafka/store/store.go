@@ -134,9 +134,6 @@ func (s *Store) Partitions() []Partition {
 	return out
 }
 
-// Logs are the partitions, for those within this program who read them.
-func (s *Store) Logs() *storelog.Logs { return s.logs }
-
 // Address is that of the writer, which acknowledges. It stays over restarts.
 func (s *Store) Address() string { return s.writer.node.Address() }
 

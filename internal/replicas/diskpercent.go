@@ -243,11 +243,8 @@ func (d *disk) over() (int64, error) {
 			delete(d.brim.holders, p)
 		}
 	}
-	return u.Used - held - percentOf(u.Used+u.Free, d.brim.percent.Load()), nil
+	return u.Above(d.brim.percent.Load()) - held, nil
 }
-
-// percentOf does not overflow, however large the file system.
-func percentOf(bytes, percent int64) int64 { return bytes/100*percent + bytes%100*percent/100 }
 
 // makeRoom takes one step: it removes what waits for removal, or deletes the
 // oldest segment, or seals the largest active one. pending says that a segment

@@ -432,7 +432,7 @@ func (m *percentModel) fill() {
 	}
 	after, err := m.mems[path].DiskUsage("/")
 	m.ok(err)
-	if after.Used > percentOf(after.Used+after.Free, 60) {
+	if after.Above(60) > 0 {
 		m.t.Errorf("%s: %d bytes used, the mark is %d", path, after.Used, mark)
 	}
 	m.mems[path].SetCapacity(0)

@@ -167,8 +167,7 @@ func (l *Logs) over(now time.Time) (int64, error) {
 			delete(l.brim.holders, p)
 		}
 	}
-	total, percent := u.Used+u.Free, int64(l.o.DiskPercent)
-	return u.Used - held - (total/100*percent + total%100*percent/100), nil
+	return u.Above(int64(l.o.DiskPercent)) - held, nil
 }
 
 // dropOldest deletes segments, the oldest first, until so many bytes are free or

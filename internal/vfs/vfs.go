@@ -86,6 +86,13 @@ type Usage struct {
 	Total int64
 }
 
+// Above is by how many bytes the file system is fuller than so many percent, and
+// negative if it is not. It does not overflow, however large that is.
+func (u Usage) Above(percent int64) int64 {
+	total := u.Used + u.Free
+	return u.Used - (total/100*percent + total%100*percent/100)
+}
+
 // Percent is how much of what there is for unprivileged users is taken, as df
 // shows it, from 0 to 100.
 func (u Usage) Percent() float64 {
