@@ -72,7 +72,7 @@ type Consumer struct {
 		sync.Mutex
 		records []Record
 	}
-	wake    chan struct{}
+	wake    mesh.Bell
 	closing context.Context
 	close   context.CancelFunc
 	running sync.WaitGroup
@@ -87,7 +87,7 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	c := &Consumer{
 		config: orDefault(o.Config), o: o, log: orSilent(o.Log),
 		done: map[fabric.Partition]uint64{}, held: map[fabric.Partition]uint64{}, saved: true,
-		records: make(chan []Record, 16), wake: make(chan struct{}, 1),
+		records: make(chan []Record, 16), wake: mesh.NewBell(),
 	}
 	if err := c.config.Check(); err != nil {
 		return nil, err
@@ -330,7 +330,7 @@ func (c *Consumer) receive(b *zmtp.Batch, from string) {
 	}
 	records, _ := c.turnLocked()
 	c.mu.Unlock()
-	c.poke() // There may be a deadline.
+	c.wake.Ring() // There may be a deadline.
 	if len(records) == 0 {
 		b.Release()
 		return
@@ -356,14 +356,7 @@ func (c *Consumer) subscribed(prefix []byte) {
 	c.machine.Subscribed(prefix)
 	c.turnLocked()
 	c.mu.Unlock()
-	c.poke() // There may be a deadline.
-}
-
-func (c *Consumer) poke() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	c.wake.Ring() // There may be a deadline.
 }
 
 // run looks after deadlines.

@@ -59,7 +59,7 @@ type Producer struct {
 	sending  bool
 	leaving  []fabric.Send // What is being kept or sent; memory that run uses again.
 
-	wake    chan struct{}
+	wake    mesh.Bell
 	closing context.Context
 	close   context.CancelFunc
 	running sync.WaitGroup
@@ -74,7 +74,7 @@ func NewProducer(topic string, o ProducerOptions) (*Producer, error) {
 	if topic == "" || fabric.CheckName(topic) != nil {
 		return nil, fmt.Errorf("%w: %q", ErrTopic, topic)
 	}
-	p := &Producer{topic: topic, config: orDefault(o.Config), log: orSilent(o.Log), moved: make(chan struct{}), wake: make(chan struct{}, 1)}
+	p := &Producer{topic: topic, config: orDefault(o.Config), log: orSilent(o.Log), moved: make(chan struct{}), wake: mesh.NewBell()}
 	p.met, p.joined = map[string]bool{}, time.Now()
 	p.closing, p.close = context.WithCancel(context.Background())
 	if err := p.join(); err != nil {
@@ -172,7 +172,7 @@ func (p *Producer) Publish(ctx context.Context, record []byte) (sequence uint64,
 		p.mu.Unlock()
 		switch {
 		case err == nil:
-			p.poke()
+			p.wake.Ring()
 			return sequence, nil
 		case errors.Is(err, fabric.ErrTerminated):
 			return 0, ErrClosed
@@ -285,7 +285,7 @@ func (p *Producer) end(ctx context.Context) error {
 	p.machine.Terminate()
 	p.tellAllLocked() // Publish need not wait any more.
 	p.mu.Unlock()
-	p.poke()
+	p.wake.Ring()
 	for {
 		p.mu.Lock()
 		done, moved := p.machine.Done() || p.failed != nil, p.moved
@@ -360,13 +360,6 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (p *Producer) poke() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
-
 // receive is told of acknowledgements and fetches.
 func (p *Producer) receive(b *zmtp.Batch, from string) {
 	p.mu.Lock()
@@ -382,7 +375,7 @@ func (p *Producer) receive(b *zmtp.Batch, from string) {
 	p.tellLocked(first)
 	p.mu.Unlock()
 	b.Release()
-	p.poke()
+	p.wake.Ring()
 }
 
 // tellLocked wakes those who wait if the first record that is kept is another.
@@ -404,7 +397,7 @@ func (p *Producer) subscribed(prefix []byte) {
 		p.met[string(prefix[1:])] = true // Every node wants what is for itself.
 	}
 	p.mu.Unlock()
-	p.poke()
+	p.wake.Ring()
 }
 
 func (p *Producer) left(peer fabric.Peer) {

@@ -72,12 +72,12 @@ func (s *Store) join(c *dafka.Config, log *slog.Logger) error {
 	writes, reads := strings.ToUpper(hex.EncodeToString(id[:])), mesh.NewAddress()
 	s.reader = newReader(s.logs, reads, writes, log)
 	s.writer = newWriter(s.logs, writes, reads, log)
-	if err := s.reader.join(o); err != nil {
+	if err := s.reader.Join(reads, o); err != nil {
 		return err
 	}
 	o.Bind = mesh.NextPort(o.Bind)
 	if err := s.writer.join(o); err != nil {
-		return errors.Join(err, s.reader.node.Close(context.Background()))
+		return errors.Join(err, s.reader.Node.Close(context.Background()))
 	}
 	var ctx context.Context
 	ctx, s.stop = context.WithCancel(context.Background())
@@ -102,7 +102,7 @@ func (s *Store) Close(ctx context.Context) error {
 		s.writer.close()
 		s.stop()
 		s.running.Wait()
-		err := errors.Join(s.writer.node.Close(ctx), s.reader.node.Close(ctx))
+		err := errors.Join(s.writer.node.Close(ctx), s.reader.Node.Close(ctx))
 		s.closed = errors.Join(s.logs.Close(), left(ctx, err))
 	})
 	return s.closed
@@ -153,7 +153,7 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	l := s.logs.Stats()
 	return Stats{
-		dafka.Stats(s.writer.node.Stats()), dafka.Stats(s.reader.node.Stats()), l.Records, l.Bytes, l.Syncs, l.Refused,
-		s.reader.served.Load(), l.Dropped, s.writer.strangers(), l.Full,
+		dafka.Stats(s.writer.node.Stats()), dafka.Stats(s.reader.Node.Stats()), l.Records, l.Bytes, l.Syncs, l.Refused,
+		s.reader.Served.Load(), l.Dropped, s.writer.strangers(), l.Full,
 	}
 }

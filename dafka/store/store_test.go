@@ -40,7 +40,7 @@ func TestHeldIsBounded(t *testing.T) {
 	defer s.Close(context.Background())
 	const most = 1 << 20
 	s.writer.mu.Lock()
-	s.writer.most = most
+	s.writer.backlog.Most = most
 	s.writer.mu.Unlock()
 
 	p, err := dafka.NewProducer("large", dafka.ProducerOptions{Config: c})
@@ -57,8 +57,8 @@ func TestHeldIsBounded(t *testing.T) {
 	<-stands
 	for full := false; !full && ctx.Err() == nil; time.Sleep(time.Millisecond) {
 		s.writer.mu.Lock()
-		if full = s.writer.bytes >= most; s.writer.bytes > most+(1<<20) {
-			t.Errorf("%d bytes are held", s.writer.bytes)
+		if full = s.writer.backlog.Bytes() >= most; s.writer.backlog.Bytes() > most+(1<<20) {
+			t.Errorf("%d bytes are held", s.writer.backlog.Bytes())
 		}
 		s.writer.mu.Unlock()
 	}

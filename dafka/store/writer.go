@@ -26,26 +26,19 @@ type writer struct {
 
 	mu      sync.Mutex
 	machine *fabric.Writer
-	held    []*zmtp.Batch // Those of which the machine has contents.
-	bytes   int           // Of held.
-	most    int           // What bytes may be, but for the last batch: maxHeld.
-	room    sync.Cond     // Tells that held is empty, that urgent is 0, or that it is over.
-	urgent  int           // Answers that wait: they go before what is published.
-	over    bool
+	backlog *mesh.Backlog
 
-	wake chan struct{}
+	wake mesh.Bell
 
 	// Those of run.
-	sends    []fabric.Send
-	runs     []fabric.Run
-	contents [][]byte
+	work     fabric.Work
 	storing  []*zmtp.Batch
 	outcomes []storelog.Outcome
 }
 
 func newWriter(logs *storelog.Logs, address, reader string, log *slog.Logger) *writer {
-	w := &writer{logs: logs, log: log, wake: make(chan struct{}, 1), most: maxHeld, o: fabric.WriterOptions{Address: address, Reader: reader}}
-	w.room.L = &w.mu
+	w := &writer{logs: logs, log: log, wake: mesh.NewBell(), o: fabric.WriterOptions{Address: address, Reader: reader}}
+	w.backlog = mesh.NewBacklog(&w.mu, maxHeld)
 	var has []fabric.Partition
 	var ends []uint64
 	for _, p := range logs.Partitions() {
@@ -72,7 +65,7 @@ func (w *writer) join(o mesh.Options) (err error) {
 func (w *writer) receive(b *zmtp.Batch, from string, urgent bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.awaitLocked(urgent) {
+	if !w.backlog.Await(urgent) {
 		return
 	}
 	before, _ := w.machine.Pending()
@@ -89,45 +82,23 @@ func (w *writer) receive(b *zmtp.Batch, from string, urgent bool) {
 	if after, _ := w.machine.Pending(); after == before {
 		b.Release()
 	} else {
-		w.held = append(w.held, b)
-		w.bytes += b.Bytes()
+		w.backlog.Add(b)
 	}
-	w.poke()
-}
-
-// awaitLocked waits until there is room for more. It reports false if the store
-// closes.
-func (w *writer) awaitLocked(urgent bool) bool {
-	if urgent {
-		w.urgent++
-		defer func() { w.urgent--; w.room.Broadcast() }()
-	}
-	for !w.over && (w.bytes >= w.most || !urgent && w.urgent > 0) {
-		w.room.Wait()
-	}
-	return !w.over
+	w.wake.Ring()
 }
 
 func (w *writer) subscribed(prefix []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.machine.Subscribed(prefix)
-	w.poke()
-}
-
-func (w *writer) poke() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.wake.Ring()
 }
 
 // close lets those go who wait.
 func (w *writer) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.over = true
-	w.room.Broadcast()
+	w.backlog.Close()
 }
 
 func (w *writer) strangers() uint64 {
@@ -163,18 +134,13 @@ func (w *writer) run(ctx context.Context) {
 // tell.
 func (w *writer) turn() bool {
 	w.take()
-	w.node.Publish(w.sends)
-	clear(w.sends)
+	w.node.Publish(w.work.Sends)
 	w.outcomes = nil
-	if len(w.runs) > 0 {
-		w.outcomes = w.logs.Append(w.runs)
+	if len(w.work.Runs) > 0 {
+		w.outcomes = w.logs.Append(w.work.Runs)
 	}
-	clear(w.runs)
-	clear(w.contents)
-	for i, b := range w.storing {
-		b.Release()
-		w.storing[i] = nil
-	}
+	w.work.Forget()
+	w.storing = mesh.Release(w.storing)
 	return len(w.outcomes) > 0
 }
 
@@ -189,19 +155,11 @@ func (w *writer) take() {
 	}
 	w.machine.Tick(now)
 	e := w.machine.Drain()
-	w.sends = append(w.sends[:0], e.Sends...)
-	w.runs, w.contents = w.runs[:0], w.contents[:0]
-	for _, r := range e.Runs {
-		begin := len(w.contents)
-		w.contents = append(w.contents, r.Contents...)
-		r.Contents = w.contents[begin:len(w.contents):len(w.contents)]
-		w.runs = append(w.runs, r)
-	}
+	w.work.Take(e)
 	for _, s := range e.Skips {
 		w.log.Warn("records are gone", "topic", s.Subject, "producer", s.Address, "from", s.From, "to", s.To)
 	}
-	w.storing, w.held, w.bytes = w.held, w.storing[:0], 0
-	w.room.Broadcast()
+	w.storing = w.backlog.Take(w.storing)
 }
 
 func (w *writer) settleLocked(now time.Time, o *storelog.Outcome) {

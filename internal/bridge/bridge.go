@@ -53,7 +53,7 @@ type Bridge struct {
 	running sync.WaitGroup
 
 	// What was counted.
-	records, bytes, refused, served, published atomic.Uint64
+	records, bytes, refused, published atomic.Uint64
 }
 
 // Start joins the mesh, of which nobody need be there yet, with what an image has.
@@ -76,12 +76,12 @@ func Start(o Options, image *metadata.Image) (*Bridge, error) {
 	b.reader = newReader(b, reads, o.Address)
 	b.live = newLive(b)
 	b.Publish(nil, image)
-	if err := b.reader.join(mo); err != nil {
+	if err := b.reader.Join(reads, mo); err != nil {
 		return nil, err
 	}
 	mo.Bind, mo.Beside = mesh.NextPort(mo.Bind), reads
 	if err := b.writer.join(mo); err != nil {
-		return nil, errors.Join(err, b.reader.node.Close(context.Background()))
+		return nil, errors.Join(err, b.reader.Node.Close(context.Background()))
 	}
 	var ctx context.Context
 	ctx, b.stop = context.WithCancel(context.Background())
@@ -155,7 +155,7 @@ func (b *Bridge) Close(ctx context.Context) {
 	b.running.Wait()
 	b.live.forget()
 	_ = b.writer.node.Close(ctx) // Who missed the last messages asks again.
-	_ = b.reader.node.Close(ctx)
+	_ = b.reader.Node.Close(ctx)
 }
 
 // Stats are what a bridge has counted since it began.
@@ -174,7 +174,7 @@ func (b *Bridge) Stats() Stats {
 	parts := len(b.mu.table.parts)
 	b.mu.Unlock()
 	return Stats{
-		b.writer.node.Stats(), b.reader.node.Stats(), parts, b.records.Load(), b.bytes.Load(),
-		b.refused.Load(), b.served.Load(), b.published.Load(),
+		b.writer.node.Stats(), b.reader.Node.Stats(), parts, b.records.Load(), b.bytes.Load(),
+		b.refused.Load(), b.reader.Served.Load(), b.published.Load(),
 	}
 }

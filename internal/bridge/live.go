@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/fabric"
+	"github.com/barnabas-log/barnabas/internal/mesh"
 	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/model"
 )
@@ -15,7 +16,7 @@ import (
 // heads. Who misses one asks the reader.
 type live struct {
 	b     *Bridge
-	wake  chan struct{}
+	wake  mesh.Bell
 	pages pages
 	sends []fabric.Send
 
@@ -35,7 +36,7 @@ type feed struct {
 }
 
 func newLive(b *Bridge) *live {
-	return &live{b: b, wake: make(chan struct{}, 1), feeds: map[*part]*feed{}}
+	return &live{b: b, wake: mesh.NewBell(), feeds: map[*part]*feed{}}
 }
 
 // follow takes a new table. A partition that is new is published from its end on:
@@ -92,10 +93,7 @@ func (l *live) dueLocked(f *feed) {
 	}
 	f.due = true
 	l.due = append(l.due, f)
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.wake.Ring()
 }
 
 // run publishes until ctx ends.
@@ -138,7 +136,7 @@ func (l *live) publish(f *feed) {
 	}
 	end := uint64(seen.Stable)
 	f.next = max(f.next, uint64(seen.Start))
-	if l.b.reader.node.Stats().Peers == 0 {
+	if l.b.reader.Node.Stats().Peers == 0 {
 		f.next = end // Nobody hears it; heads tell who comes.
 	}
 	if f.next < end {
@@ -182,7 +180,7 @@ func (l *live) records(f *feed, end uint64) {
 		})
 		return true
 	})
-	l.b.reader.node.Publish(l.sends)
+	l.b.reader.Node.Publish(l.sends)
 	l.b.published.Add(uint64(len(l.sends)))
 	f.next += uint64(len(l.sends))
 	clear(l.sends)
@@ -215,9 +213,9 @@ func (l *live) heads() {
 			}})
 		}
 		if len(l.sends) == headsAtATime {
-			l.b.reader.node.Publish(l.sends)
+			l.b.reader.Node.Publish(l.sends)
 			l.sends = l.sends[:0]
 		}
 	}
-	l.b.reader.node.Publish(l.sends)
+	l.b.reader.Node.Publish(l.sends)
 }

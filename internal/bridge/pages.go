@@ -5,17 +5,13 @@ import (
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/partition"
+	"github.com/barnabas-log/barnabas/internal/zmtp"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/record"
 )
 
-const (
-	// readBytes is how much of a log is read at once.
-	readBytes = 512 << 10
-	// copied is up to what size the socket copies frames: a page with larger
-	// records belongs to it.
-	copied = 4 << 10
-)
+// readBytes is how much of a log is read at once.
+const readBytes = 512 << 10
 
 // pages reads partitions as the mesh sees them. One goroutine uses it.
 type pages struct{ buf []byte }
@@ -33,7 +29,8 @@ type page struct {
 
 // read gives records from one sequence on and before another to each, in order
 // and without holes, until it returns false; not all that there are. Contents are
-// valid until the next read, or for ever if one has more than copied bytes. If
+// valid until the next read, or for ever if one is so long that
+// the socket does not copy it. If
 // there is nothing at first, and never will be, hole is where the log goes on.
 //
 // [partition.ErrOutOfRange] says that the log begins later.
@@ -112,7 +109,7 @@ func (g *page) records(b record.Batch) (more bool, err error) {
 		case !g.fill(x.Offset) || x.Offset >= g.end:
 			return false, nil
 		}
-		g.large = g.large || len(x.Value) > copied
+		g.large = g.large || len(x.Value) > zmtp.MaxCopied
 		g.next++
 		if !g.each(uint64(x.Offset), x.Value) {
 			return false, nil

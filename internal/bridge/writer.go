@@ -27,28 +27,22 @@ type writer struct {
 	table   *table
 	age     int // How often the machine was made anew.
 	machine *fabric.Writer
-	last    *part         // That of the last message.
-	held    []*zmtp.Batch // Those of which the machine has contents.
-	bytes   int           // Of held.
-	room    sync.Cond     // Tells that held is empty, that urgent is 0, or that it is over.
-	urgent  int           // Answers that wait: they go before what is published.
-	over    bool
+	last    *part // That of the last message.
+	backlog *mesh.Backlog
 
-	wake chan struct{}
+	wake mesh.Bell
 
 	// Those of run.
-	sends    []fabric.Send
-	runs     []fabric.Run
-	contents [][]byte
-	storing  []*zmtp.Batch
-	from     *table // That runs are of,
-	fromAge  int    // and the machine.
-	keeper   keeper
+	work    fabric.Work
+	storing []*zmtp.Batch
+	from    *table // That runs are of,
+	fromAge int    // and the machine.
+	keeper  keeper
 }
 
 func newWriter(b *Bridge, address, reader string) *writer {
-	w := &writer{b: b, table: &table{}, wake: make(chan struct{}, 1), o: fabric.WriterOptions{Address: address, Reader: reader}}
-	w.room.L = &w.mu
+	w := &writer{b: b, table: &table{}, wake: mesh.NewBell(), o: fabric.WriterOptions{Address: address, Reader: reader}}
+	w.backlog = mesh.NewBacklog(&w.mu, maxHeld)
 	w.machine = fabric.NewWriter(time.Now(), w.o, nil, nil)
 	w.keeper = newKeeper(b)
 	return w
@@ -87,13 +81,8 @@ func (w *writer) follow(t *table) {
 	}
 	w.age++
 	w.machine = fabric.NewWriter(time.Now(), w.o, has, ends)
-	for _, b := range w.held {
-		b.Release()
-	}
-	clear(w.held)
-	w.held, w.bytes = w.held[:0], 0
-	w.room.Broadcast()
-	w.poke()
+	w.backlog.Drop()
+	w.wake.Ring()
 }
 
 // takes reports whether records of a partition of the mesh are stored.
@@ -107,7 +96,7 @@ func (w *writer) receive(b *zmtp.Batch, from string, urgent bool) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.awaitLocked(urgent) {
+	if !w.backlog.Await(urgent) {
 		return
 	}
 	before, _ := w.machine.Pending()
@@ -126,10 +115,9 @@ func (w *writer) receive(b *zmtp.Batch, from string, urgent bool) {
 	if after, _ := w.machine.Pending(); after == before {
 		b.Release()
 	} else {
-		w.held = append(w.held, b)
-		w.bytes += b.Bytes()
+		w.backlog.Add(b)
 	}
-	w.poke()
+	w.wake.Ring()
 }
 
 // fresh are the producers that a batch tells of and about whom nothing is
@@ -196,39 +184,18 @@ func (w *writer) admittedLocked(m *fabric.Message) bool {
 	return w.takes(p)
 }
 
-// awaitLocked waits until there is room for more. It reports false if the bridge
-// closes.
-func (w *writer) awaitLocked(urgent bool) bool {
-	if urgent {
-		w.urgent++
-		defer func() { w.urgent--; w.room.Broadcast() }()
-	}
-	for !w.over && (w.bytes >= maxHeld || !urgent && w.urgent > 0) {
-		w.room.Wait()
-	}
-	return !w.over
-}
-
 func (w *writer) subscribed(prefix []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.machine.Subscribed(prefix)
-	w.poke()
-}
-
-func (w *writer) poke() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.wake.Ring()
 }
 
 // close lets those go who wait.
 func (w *writer) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.over = true
-	w.room.Broadcast()
+	w.backlog.Close()
 }
 
 // run has stored what comes, until ctx ends.
@@ -256,16 +223,11 @@ func (w *writer) run(ctx context.Context) {
 // say.
 func (w *writer) turn(ctx context.Context) bool {
 	w.take()
-	w.node.Publish(w.sends)
-	clear(w.sends)
-	outcomes := w.keeper.keep(ctx, w.from, w.runs)
+	w.node.Publish(w.work.Sends)
+	outcomes := w.keeper.keep(ctx, w.from, w.work.Runs)
 	w.settle(outcomes)
-	clear(w.runs)
-	clear(w.contents)
-	for i, b := range w.storing {
-		b.Release()
-		w.storing[i] = nil
-	}
+	w.work.Forget()
+	w.storing = mesh.Release(w.storing)
 	return len(outcomes) > 0
 }
 
@@ -275,20 +237,12 @@ func (w *writer) take() {
 	defer w.mu.Unlock()
 	w.machine.Tick(time.Now())
 	e := w.machine.Drain()
-	w.sends = append(w.sends[:0], e.Sends...)
-	w.runs, w.contents = w.runs[:0], w.contents[:0]
-	for _, r := range e.Runs {
-		begin := len(w.contents)
-		w.contents = append(w.contents, r.Contents...)
-		r.Contents = w.contents[begin:len(w.contents):len(w.contents)]
-		w.runs = append(w.runs, r)
-	}
+	w.work.Take(e)
 	for _, s := range e.Skips {
 		w.b.o.Log.Warn("records of a dafka producer are gone", "topic", s.Subject, "producer", s.Address, "from", s.From, "to", s.To)
 	}
-	w.storing, w.held, w.bytes = w.held, w.storing[:0], 0
+	w.storing = w.backlog.Take(w.storing)
 	w.from, w.fromAge = w.table, w.age
-	w.room.Broadcast()
 }
 
 // settle tells the machine what was stored, if it is still the one that asked,

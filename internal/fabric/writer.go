@@ -51,6 +51,33 @@ type WriterEffects struct {
 	Skips []Skip
 }
 
+// Work is what a writer wants done, copied so that the machine can go on while
+// that is done. Its memory is used again.
+type Work struct {
+	Sends    []Send
+	Runs     []Run
+	contents [][]byte
+}
+
+// Take copies the effects.
+func (w *Work) Take(e WriterEffects) {
+	w.Sends = append(w.Sends[:0], e.Sends...)
+	w.Runs, w.contents = w.Runs[:0], w.contents[:0]
+	for _, r := range e.Runs {
+		begin := len(w.contents)
+		w.contents = append(w.contents, r.Contents...)
+		r.Contents = w.contents[begin:len(w.contents):len(w.contents)]
+		w.Runs = append(w.Runs, r)
+	}
+}
+
+// Forget lets go of messages and contents.
+func (w *Work) Forget() {
+	clear(w.Sends)
+	clear(w.Runs)
+	clear(w.contents)
+}
+
 // Writer is the half of a store that gathers records: from producers as they
 // publish, and from whoever has them what it missed.
 //

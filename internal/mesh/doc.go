@@ -1,7 +1,8 @@
 // Package mesh makes a program a node of a Dafka mesh: it has the sockets, tells
 // towers where it is, connects to the nodes that towers tell of, and gives up
-// those that fell silent. It knows no records, topics or roles: what a node says
-// and hears is its owner's.
+// those that fell silent. What a node says and hears is its
+// owner's; [Backlog] and [Desk] are what stores of all kinds have in common, and
+// know nothing of where records are kept.
 //
 //	owner ──Publish──▶ publisher ─ ─ ─▶ whoever subscribes
 //	owner ◀──Receive── inlets ◀─ ─ ─ ─ publishers of all peers
