@@ -270,6 +270,38 @@ func TestCleanPace(t *testing.T) {
 	}
 }
 
+// TestCleanWritesOut: the disk gets what is written bit by bit, so that nobody's
+// sync waits for much of it, and what it then reports is not lost.
+func TestCleanWritesOut(t *testing.T) {
+	var given int
+	var failure error
+	l := mustOpen(t, vfs.NewFaulty(vfs.NewMem(), func(o vfs.Op) error {
+		if !o.Matches(vfs.OpWriteOut, "*.log.cleaned") {
+			return nil
+		}
+		given++
+		return failure
+	}), Options{})
+	for range 3 {
+		for i := range 40 {
+			mustAppend(t, l, keyed(t, record.BuilderOptions{}, 1000, fmt.Sprintf("k%d=%s", i/2*2, strings.Repeat("x", 200_000))), 0)
+		}
+		seal(t, l)
+	}
+	before := contents(t, l)
+	failure = syscall.EIO
+	if _, err := l.Clean(t.Context(), cleanOptions(t, l)); !errors.Is(err, failure) {
+		t.Error(err)
+	}
+	expect(t, l, before)
+	given, failure = 0, nil
+	done := mustClean(t, l)
+	// Each piece is begun, and all but the last waited for.
+	if pieces := int(done.BytesWritten / (cleanAhead + 200_100)); pieces < 3 || given < 2*pieces-1 {
+		t.Errorf("%d writes began or ended, %d bytes", given, done.BytesWritten)
+	}
+}
+
 // TestCleanConcurrently appends, reads, deletes and looks up by time while
 // passes go on.
 func TestCleanConcurrently(t *testing.T) {

@@ -11,11 +11,15 @@ import (
 // checksum was seen.
 const maxUnchecked = 8 << 20
 
+// cleanPiece is how many bytes are read at once, unless a batch is larger:
+// somebody may wait until a piece is done.
+const cleanPiece = 64 << 10
+
 // cleanReader reads the batches of a segment one after the other, whole and
 // checked: what a cleaning writes anew gets a new checksum, which must not
 // cover up that the old one was wrong.
 type cleanReader struct {
-	buf []byte // As much as is read at once; a batch that is larger gets memory of its own.
+	buf []byte // A batch that is larger gets memory of its own.
 	big []byte
 
 	file       *handle
@@ -32,7 +36,7 @@ type cleanReader struct {
 func (r *cleanReader) open(h *handle, base model.Offset, pos, size int64) {
 	r.file, r.name = h, FileName(base, logSuffix)
 	r.base, r.next, r.pos, r.end = base, base, pos, size
-	r.at, r.filled, r.big = 0, 0, nil
+	r.at, r.filled, r.big = pos, 0, nil
 }
 
 // more says whether there is another batch.
@@ -84,16 +88,27 @@ func (r *cleanReader) size() (int, error) {
 
 // bytes returns what stands at pos, no more than buf holds.
 func (r *cleanReader) bytes(n int) ([]byte, error) {
-	if off := r.pos - r.at; off < 0 || off+int64(n) > int64(r.filled) {
-		got, err := r.file.ReadAt(r.buf[:min(int64(len(r.buf)), r.end-r.pos)], r.pos)
-		if got < n {
+	if r.pos+int64(n) > r.at+int64(r.filled) {
+		r.filled = copy(r.buf, r.rest())
+		r.at = r.pos
+		to := min(int64(max(n, r.filled+cleanPiece)), int64(len(r.buf)), r.end-r.at)
+		got, err := r.readAt(r.buf[r.filled:to], r.at+int64(r.filled))
+		if r.filled += got; r.filled < n {
 			return nil, noEOF(err)
 		}
-		r.at, r.filled = r.pos, got
-		r.took += got
 	}
-	off := r.pos - r.at
-	return r.buf[off:][:n:n], nil
+	return r.rest()[:n:n], nil
+}
+
+// rest is what buf holds from pos on.
+func (r *cleanReader) rest() []byte {
+	return r.buf[min(r.pos-r.at, int64(r.filled)):r.filled]
+}
+
+func (r *cleanReader) readAt(b []byte, off int64) (int, error) {
+	n, err := r.file.ReadAt(b, off)
+	r.took += n
+	return n, err
 }
 
 func (r *cleanReader) readBig(size int) ([]byte, error) {
@@ -110,11 +125,11 @@ func (r *cleanReader) readBig(size int) ([]byte, error) {
 	if cap(r.big) < size {
 		r.big = make([]byte, size)
 	}
-	got, err := r.file.ReadAt(r.big[:size], r.pos)
-	if got < size {
+	n := copy(r.big[:size], r.rest())
+	got, err := r.readAt(r.big[n:size], r.pos+int64(n))
+	if n+got < size {
 		return nil, noEOF(err)
 	}
-	r.took += size
 	return r.big[:size:size], nil
 }
 

@@ -12,10 +12,10 @@ import (
 	"github.com/barnabas-log/barnabas/record"
 )
 
-// cleanSync is after how many bytes a segment being written is synced: what is
-// in the page cache alone would all have to be written while a producer waits
-// for its own sync.
-const cleanSync = 16 << 20
+// cleanAhead is how many bytes of a segment being written the disk gets at a
+// time, and at most two times as much waits for it: a producer's sync waits for
+// all that the disk was given before, and for what the file system gives it then.
+const cleanAhead = 1 << 20
 
 // errGrown says that a cleaned segment would not fit the positions of its
 // index, which have 32 bits. Only tombstones can make one grow, and only one
@@ -33,11 +33,11 @@ type cleanWriter struct {
 	// is different.
 	source *handle
 	file   vfs.File
-	// buf is what comes behind the written bytes of the file; unsynced is how
-	// many of those were not synced.
-	buf               []byte
-	written, unsynced int64
-	aborted           []AbortedTxn
+	// buf is what comes behind the written bytes of the file. The disk was given
+	// those before begun, and has those before out.
+	buf                 []byte
+	written, begun, out int64
+	aborted             []AbortedTxn
 }
 
 func (p *pass) newWriter(base model.Offset) *cleanWriter {
@@ -124,13 +124,27 @@ func (w *cleanWriter) write(ctx context.Context, b []byte) error {
 	}
 	w.written += int64(len(b))
 	w.p.done.BytesWritten += int64(len(b))
-	if w.unsynced += int64(len(b)); w.unsynced >= cleanSync {
-		if err := w.file.Sync(); err != nil {
+	if w.written-w.begun >= cleanAhead {
+		if err := w.writeOut(); err != nil {
 			return err
 		}
-		w.unsynced = 0
 	}
 	return w.p.pause(ctx, len(b))
+}
+
+// writeOut gives the disk what was written, and waits for what it was given the
+// last time.
+func (w *cleanWriter) writeOut() error {
+	if err := w.file.WriteOut(w.begun, w.written-w.begun, false); err != nil {
+		return err
+	}
+	if w.begun > w.out {
+		if err := w.file.WriteOut(w.out, w.begun-w.out, true); err != nil {
+			return err
+		}
+	}
+	w.out, w.begun = w.begun, w.written
+	return nil
 }
 
 // finish makes the segment durable. It reports false if there is nothing to be

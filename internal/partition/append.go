@@ -84,7 +84,7 @@ func (p *Partition) append(b record.Batch, t terms, now time.Time) (Appended, er
 		return Appended{}, fmt.Errorf("%w: %d bytes", ErrTooLargeForSegment, len(b))
 	}
 	home := p.home.Load()
-	home.room(len(b), segmentToDelete(cfg))
+	home.room(cfg, len(b))
 	defer home.wrote(len(b))
 	t.check.Unverified = p.unverified.Load()
 	var w woken
@@ -105,15 +105,6 @@ func (p *Partition) append(b record.Batch, t terms, now time.Time) (Appended, er
 		at.dirty(p)
 	}
 	return a, err
-}
-
-// segmentToDelete is the size of a segment, without limit where segments are
-// not deleted: nobody makes room there, and so nobody waits for it.
-func segmentToDelete(cfg *config.Topic) int64 {
-	if !cfg.Delete {
-		return math.MaxInt64
-	}
-	return cfg.SegmentBytes
 }
 
 // checkOptions are the topic's rules for a client's batch.

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
+	"github.com/barnabas-log/barnabas/internal/config"
 )
 
 // ErrMoved says that the partition no longer lies where the caller thinks.
@@ -17,7 +18,7 @@ type home struct {
 	dirty  func(*Partition)
 	grown  func(*Partition)
 	full   func() bool
-	room   func(bytes int, segment int64)
+	room   func(cfg *config.Topic, bytes int)
 	wrote  func(bytes int)
 	failed func(*Partition, error)
 }
@@ -34,7 +35,7 @@ func newHome(o *Options, log *commitlog.Log) *home {
 		h.full = func() bool { return false }
 	}
 	if h.room == nil {
-		h.room = func(int, int64) {}
+		h.room = func(*config.Topic, int) {}
 	}
 	if h.wrote == nil {
 		h.wrote = func(int) {}

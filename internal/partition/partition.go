@@ -63,10 +63,9 @@ type Options struct {
 	// are refused while it says so, because the space left is for other things.
 	Full func() bool
 	// Room, if not nil, is told before each append, without the lock, how many
-	// bytes come and how large a segment of the topic is. It may take a moment to
-	// make room. Wrote is told the same bytes when that append has ended, whatever
-	// came of it.
-	Room  func(bytes int, segment int64)
+	// bytes come, and the settings of the topic. It may take a moment to make room.
+	// Wrote is told the same bytes when that append has ended, whatever came of it.
+	Room  func(cfg *config.Topic, bytes int)
 	Wrote func(bytes int)
 	// Failed, if not nil, is told once, without the lock, that the partition went
 	// offline and why.

@@ -121,8 +121,12 @@ func (c *cleaner) work(ctx context.Context, cfg config.Cleaner) {
 		c.owner.opts.Log.Error("nothing is compacted", "err", err)
 		return
 	}
-	tools := partition.CleanTools{Map: m, BufferBytes: cfg.BufferBytes / cfg.Threads / 2, Pace: c.pace}
+	manners := manners{appended: c.owner.appended}
+	tools := partition.CleanTools{Map: m, BufferBytes: cfg.BufferBytes / cfg.Threads / 2, Pace: func(ctx context.Context, bytes int) error {
+		return c.pace(ctx, &manners, bytes)
+	}}
 	for ctx.Err() == nil {
+		manners.begin()
 		if !c.cleanOne(ctx, tools) {
 			m.Release()
 			pause(ctx, cfg.Backoff)
@@ -130,9 +134,14 @@ func (c *cleaner) work(ctx context.Context, cfg config.Cleaner) {
 	}
 }
 
-func (c *cleaner) pace(ctx context.Context, bytes int) error {
+func (c *cleaner) pace(ctx context.Context, m *manners, bytes int) error {
 	c.stats.BytesMoved.Add(uint64(bytes))
-	return c.pacer.pace(ctx, bytes)
+	ended := time.Now()
+	if err := c.pacer.pace(ctx, bytes); err != nil {
+		return err
+	}
+	m.giveWay(ctx, bytes, ended)
+	return ctx.Err()
 }
 
 // dirtyLog is a log to be cleaned.

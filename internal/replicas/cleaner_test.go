@@ -567,6 +567,58 @@ func TestPacer(t *testing.T) {
 	})
 }
 
+// TestManners: as long as records come, a worker rests three times as long as
+// it worked and no longer, unless more comes than it cleans.
+func TestManners(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, toCompact := int64(0), int64(0)
+		m := manners{appended: func() (int64, int64) { return all, toCompact }}
+		pieces := func(n int, work, rate time.Duration) time.Duration {
+			began := time.Now()
+			m.begin()
+			for range n {
+				time.Sleep(work)
+				ended := time.Now()
+				time.Sleep(rate) // What the pacer waits is rest, too.
+				m.giveWay(t.Context(), 1000, ended)
+			}
+			return time.Since(began)
+		}
+		want := func(what string, got, want time.Duration) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: %v, want %v", what, got, want)
+			}
+		}
+		const ms = time.Millisecond
+		want("alone", pieces(10, ms, 0), 10*ms)
+		all++
+		want("beside appends", pieces(100, ms, 0), 400*ms)
+		want("at a low rate", pieces(10, ms, 5*ms), 60*ms)
+		want("at a higher rate", pieces(10, 4*ms, ms), 160*ms)
+		time.Sleep(mannersLast)
+		want("when they ended", pieces(10, ms, 0), 10*ms)
+
+		m.begin()
+		all, toCompact = all+1001, toCompact+1001
+		for i := range 10 {
+			began := time.Now()
+			m.began = began.Add(-ms)
+			m.giveWay(t.Context(), 1000, began)
+			if rested := time.Since(began) > 0; rested != (i > 7) {
+				t.Errorf("rested %v after %d bytes for %d", rested, m.moved, toCompact)
+			}
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		m.began = began.Add(-time.Hour)
+		m.giveWay(ctx, 1000, began)
+		want("when the pass is to end", time.Since(began), 0)
+	})
+}
+
 // running starts the cleaner of a world in a bubble; what it returns ends it.
 func (w *world) running() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())

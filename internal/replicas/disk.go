@@ -34,6 +34,8 @@ type disk struct {
 	told     atomic.Bool  // The cluster knows that it failed.
 	recovery datadir.Recovery
 	made     model.Offset // See appliedFile; math.MaxInt64 if not known.
+	// toCompact counts the bytes of appends to logs that are compacted.
+	toCompact atomic.Int64
 
 	mu struct {
 		sync.Mutex

@@ -113,18 +113,31 @@ func (b *brim) left() int64 { return b.limit.Load() - b.begun.Load() }
 // wrote is told of the end of every append that room was told of.
 func (d *disk) wrote(bytes int) { d.brim.done.Add(int64(bytes)) }
 
+// appended is how many bytes of appends began since the start on all disks, and
+// how many of them to logs that are compacted.
+func (r *Replicas) appended() (all, toCompact int64) {
+	for _, d := range r.disks {
+		all += d.brim.begun.Load()
+		toCompact += d.toCompact.Load()
+	}
+	return all, toCompact
+}
+
 // room is told of every append before it begins. It calls for the trimmer when
 // the mark is reached, and waits for it when the mark was passed by more than
-// half a segment.
-func (d *disk) room(bytes int, segment int64) {
+// half a segment, unless nothing is deleted from the topic: nobody makes room there.
+func (d *disk) room(cfg *config.Topic, bytes int) {
+	if cfg.Compact {
+		d.toCompact.Add(int64(bytes))
+	}
 	b := d.brim
 	left := b.limit.Load() - b.begun.Add(int64(bytes))
 	if left > 0 || b.percent.Load() == 0 {
 		return
 	}
 	b.poke()
-	if left < -segment/2 {
-		b.await(segment)
+	if cfg.Delete && left < -cfg.SegmentBytes/2 {
+		b.await(cfg.SegmentBytes)
 	}
 }
 

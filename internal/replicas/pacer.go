@@ -11,6 +11,56 @@ import (
 // for every read, more would be noticed.
 const maxBurst = 50 * time.Millisecond
 
+// mannersLast is how long after an append the cleaner still gives way: a
+// producer that sends a few records a second wants an answer as soon as others.
+const mannersLast = time.Second
+
+// mannersRest is how many times as long as it worked a worker then rests.
+const mannersRest = 3
+
+// mannersLead is how many bytes a worker reads and writes for each that is
+// appended to a log that is compacted, rest or no rest. A log that is cleaned when
+// a share r of it is dirty wants 2/r of them; one that is cleaned more slowly
+// than it is written would grow for ever.
+const mannersLead = 8
+
+// manners make one worker of the cleaner give way: as long as records are
+// appended it rests after each piece of work, so that who wants a core or the
+// disk waits for a piece at most, and not for a pass.
+type manners struct {
+	// appended is how many bytes of appends began so far, and how many of them to
+	// logs that are compacted.
+	appended func() (all, toCompact int64)
+	seen     int64     // Of all.
+	until    time.Time // The worker gives way no longer.
+
+	// Of the pass: what was appended before, and moved since.
+	before, moved int64
+	began         time.Time // Of the piece.
+}
+
+// begin is called before a pass.
+func (m *manners) begin() {
+	_, m.before = m.appended()
+	m.moved, m.began = 0, time.Now()
+}
+
+// giveWay is called after each piece, with the bytes that it moved, and waits if
+// there is somebody to give way to.
+func (m *manners) giveWay(ctx context.Context, bytes int, ended time.Time) {
+	all, toCompact := m.appended()
+	if all != m.seen {
+		m.seen, m.until = all, ended.Add(mannersLast)
+	}
+	m.moved += int64(bytes)
+	isBehind := m.moved < mannersLead*(toCompact-m.before)
+	rest := time.Until(ended.Add(mannersRest * ended.Sub(m.began)))
+	if rest > 0 && ended.Before(m.until) && !isBehind {
+		pause(ctx, rest)
+	}
+	m.began = time.Now()
+}
+
 // pacer holds the workers of the cleaner together to a number of bytes per
 // second.
 type pacer struct {

@@ -26,6 +26,7 @@ const (
 	OpWrite      OpKind = "write"
 	OpTruncate   OpKind = "truncate"
 	OpSync       OpKind = "sync"
+	OpWriteOut   OpKind = "writeout"
 	OpAllocate   OpKind = "allocate"
 	OpReserve    OpKind = "reserve"
 )
@@ -221,6 +222,10 @@ func (f *faultyFile) Truncate(size int64) error {
 }
 
 func (f *faultyFile) Sync() error { return f.f.do(OpSync, f.name, f.File.Sync) }
+
+func (f *faultyFile) WriteOut(off, n int64, wait bool) error {
+	return f.f.do(OpWriteOut, f.name, func() error { return f.File.WriteOut(off, n, wait) })
+}
 
 func (f *faultyFile) Allocate(n int64) error {
 	return f.f.do(OpAllocate, f.name, func() error { return f.File.Allocate(n) })

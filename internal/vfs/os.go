@@ -154,6 +154,14 @@ func (f osFile) Sync() error {
 	return nil
 }
 
+func (f osFile) WriteOut(off, n int64, wait bool) error {
+	err := ignoringEINTR(func() error { return writeOut(f.File, off, n, wait) })
+	if err == nil || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return &os.PathError{Op: "sync_file_range", Path: f.Name(), Err: err}
+}
+
 func (f osFile) Allocate(n int64) error {
 	if err := ignoringEINTR(func() error { return allocate(f.File, n) }); err != nil {
 		return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}

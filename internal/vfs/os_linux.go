@@ -35,6 +35,14 @@ func (l osLock) SyncFS() error { return syncfs(l.File) }
 
 func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
+func writeOut(f *os.File, off, n int64, wait bool) error {
+	flags := unix.SYNC_FILE_RANGE_WRITE
+	if wait {
+		flags |= unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	}
+	return unix.SyncFileRange(int(f.Fd()), off, n, flags)
+}
+
 func allocate(f *os.File, n int64) error { return unix.Fallocate(int(f.Fd()), 0, 0, n) }
 
 func reserve(f *os.File, n int64) error {

@@ -63,6 +63,11 @@ type File interface {
 	Truncate(size int64) error
 	// Sync makes bytes and size durable (fdatasync).
 	Sync() error
+	// WriteOut asks the system to write n bytes from off to the disk now, and with
+	// wait returns when that is done. It makes nothing durable, as Sync does, but
+	// leaves less for others to wait for. Where the system cannot do that, nothing
+	// happens.
+	WriteOut(off, n int64, wait bool) error
 	// Size is the length in bytes.
 	Size() (int64, error)
 	// Allocate reserves disk space for the first n bytes and makes the file at

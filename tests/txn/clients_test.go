@@ -135,6 +135,8 @@ type copier struct {
 	line    *line
 	session *kgo.GroupTransactSession
 	turns   int
+	commits int
+	isCalm  bool // It is new, and began when the world was calm.
 }
 
 func (w *world) newCopier(id, name string, r *rand.Rand, isOld bool) (*copier, error) {
@@ -152,7 +154,7 @@ func (w *world) newCopier(id, name string, r *rand.Rand, isOld bool) (*copier, e
 		further = append(further, old())
 	}
 	s, err := kgo.NewGroupTransactSession(w.options(further...)...)
-	return &copier{w: w, r: r, id: id, name: name, line: l, session: s}, err
+	return &copier{w: w, r: r, id: id, name: name, line: l, session: s, isCalm: !isOld && w.calm.Load()}, err
 }
 
 // live copies until the copier dies. A zombie is what it does after its death,
@@ -299,6 +301,9 @@ func (c *copier) end(ctx context.Context, commit bool, n int) bool {
 	case isCommitted:
 		c.w.counts.commits.Add(1)
 		c.w.copied.Add(int64(n))
+		if c.commits++; c.isCalm && c.commits == 3 {
+			c.w.long.Add(1)
+		}
 	default:
 		c.w.counts.aborts.Add(1)
 	}
