@@ -88,6 +88,21 @@ func TestIdentity(t *testing.T) {
 	})
 }
 
+// copyMeta copies the identity of one data directory to another.
+func copyMeta(t *testing.T, fs vfs.FS, from, to string) {
+	t.Helper()
+	b, err := vfs.ReadFile(fs, from+"/meta.properties", 1<<20)
+	if err == nil {
+		err = fs.MkdirAll(to)
+	}
+	if err == nil {
+		err = vfs.WriteFile(fs, to+"/meta.properties", b)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Two directories belong to one node; the second may be missing, the first,
 // with the metadata log, may not.
 func TestTwoDirectories(t *testing.T) {
@@ -160,5 +175,15 @@ func TestDirectoryRefused(t *testing.T) {
 		f(mem, "take it out of log.dirs", "node.id=7", "log.dirs=/a,/b")
 		f(mem, "named twice in log.dirs: take one out", "log.dirs=/a,/b/../a")
 		f(vfs.NewMem(), "named twice in log.dirs: take one out", "log.dirs=/a,/b,/b/")
+		copyMeta(t, mem, "/a", "/c")
+		f(mem, "data directories /a and /c have the same directory.id, so one is a copy of the other", "log.dirs=/a,/c")
+		if err := mem.Remove("/a/meta.properties"); err != nil {
+			t.Fatal(err)
+		}
+		f(mem, "/a has a metadata log and no meta.properties: restore that from a backup")
+		copyMeta(t, mem, "/c", "/a")
+		if err := mustStart(t, mem).Stop(); err != nil {
+			t.Error(err)
+		}
 	})
 }

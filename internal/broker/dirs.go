@@ -59,11 +59,23 @@ func (b *Broker) openLogDir(path string, want datadir.Identity) error {
 	switch {
 	case err == nil:
 		b.dirs = append(b.dirs, d)
+		return b.checkCopy(d)
 	case errors.Is(err, vfs.ErrLocked) || errors.Is(err, datadir.ErrIdentity):
 		return err
 	default:
 		b.log("broker").Error("data directory not usable, its partitions are offline", "dir", abs, "err", err)
 		b.unusable = append(b.unusable, replicas.Unusable{Path: abs, Err: err})
+	}
+	return nil
+}
+
+// checkCopy refuses a directory that has the id of another one: it is a copy, with the same partitions in it.
+func (b *Broker) checkCopy(d *datadir.Dir) error {
+	for _, o := range append([]*datadir.Dir{b.metadata}, b.dirs...) {
+		if o != d && o.Meta().Directory == d.Meta().Directory {
+			return fmt.Errorf("data directories %s and %s have the same directory.id, so one is a copy of the other: take the copy out of log.dirs",
+				o.Path(), d.Path())
+		}
 	}
 	return nil
 }

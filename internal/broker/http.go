@@ -24,7 +24,7 @@ func (b *Broker) serveHTTP() error {
 	l, err := net.Listen("tcp", b.config.HTTPListen)
 	if err != nil {
 		if b.config.HTTPListenGiven {
-			return fmt.Errorf("http: %w", err)
+			return fmt.Errorf("http: %w", explainListen(err, "http.listen"))
 		}
 		b.log("broker").Warn("metrics not served: the port is taken", "err", err)
 		return nil

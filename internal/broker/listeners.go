@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/barnabas-log/barnabas/internal/api"
 	"github.com/barnabas-log/barnabas/internal/config"
@@ -85,12 +86,25 @@ func (l *listeners) openAll(wanted []config.Listener) error {
 func (l *listeners) bind(w config.Listener) (*door, error) {
 	n, err := l.b.opts.Listen("tcp", w.Address())
 	if err != nil {
-		return nil, fmt.Errorf("listener %s: %w", w.Name, err)
+		return nil, fmt.Errorf("listener %s: %w", w.Name, explainListen(err, "listeners"))
 	}
 	if err := listener.SetBacklog(n, l.b.config.ListenBacklog); err != nil {
 		l.b.log("broker").Warn("socket.listen.backlog.size not applied", "listener", w.Name, "err", err)
 	}
 	return &door{Listener: w, net: n}, nil
+}
+
+// explainListen says what to do about an address, a value of that key, on which nobody can listen.
+func explainListen(err error, key string) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: stop who has it, or take another port (%s)", err, key)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: it is no address of this machine; take one, or 0.0.0.0 (%s)", err, key)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: ports below 1024 are for the superuser; take another (%s)", err, key)
+	}
+	return err
 }
 
 // advertised is where clients are told to go, by listener.

@@ -421,7 +421,7 @@ func moreBrokerRows() []row {
 			"Most bytes per second that moves of partitions between data directories copy, all together; 0 halts them."},
 		{"log.retention.disk.percent", Int, "-1", percentOrOff, ours, works,
 			"How full, in percent as df shows it, the file system of a data directory may be before its oldest segments are deleted, whatever the topics' retention says, those of compacted topics excepted; -1 is off."},
-		{"http.listen", String, "127.0.0.1:9644", nil, readOnly | ours, works,
+		{"http.listen", String, "127.0.0.1:9644", addressOrOff, readOnly | ours, works,
 			"Address of metrics and health pages; empty switches them off."},
 		{"http.pprof", Boolean, "false", nil, readOnly | ours, works,
 			"Serves Go's profiles under /debug/pprof/ at that address."},

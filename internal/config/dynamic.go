@@ -77,6 +77,9 @@ func (b *Broker) CheckDynamic(configs map[string]string, named bool) error {
 	if err := n.check(); err != nil {
 		return &RequestError{err.Error()}
 	}
+	if n.closed() && !b.closed() {
+		return &RequestError{"max.connections=0 would let nobody in, not even who wants to change it back"}
+	}
 	if err := b.checkChange(n); err != nil {
 		return &RequestError{"Invalid value org.apache.kafka.common.config.ConfigException: " + err.Error() +
 			" for configuration Invalid dynamic configuration"}

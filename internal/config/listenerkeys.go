@@ -61,6 +61,16 @@ func (b *Broker) fillListenerLimits() {
 	}
 }
 
+// closed reports that no listener takes a connection. Kafka lets it be set, for its controllers listen elsewhere.
+func (b *Broker) closed() bool {
+	for _, l := range b.Listeners {
+		if b.MaxConnections > 0 && b.ListenerLimits[l.Name].MaxConnections > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // unlimited is the default of limits of connections.
 const unlimited = 1<<31 - 1
 

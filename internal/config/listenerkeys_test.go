@@ -61,3 +61,21 @@ func TestLogKeys(t *testing.T) {
 		t.Error("log.format=xml")
 	}
 }
+
+// What was set while a broker runs holds after a restart, too: nobody could undo it.
+func TestNobodyLockedOut(t *testing.T) {
+	b, _ := load(t, Sources{Options: []string{"listeners=A://:1,B://:2", "listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT"}})
+	f := func(ok, named bool, configs map[string]string) {
+		t.Helper()
+		if err := b.CheckDynamic(configs, named); (err == nil) != ok {
+			t.Errorf("%v: %v", configs, err)
+		}
+	}
+	f(false, true, map[string]string{"max.connections": "0"})
+	f(false, false, map[string]string{"max.connections": "0"})
+	f(true, true, map[string]string{"listener.name.a.max.connections": "0"})
+	f(false, true, map[string]string{"listener.name.a.max.connections": "0", "listener.name.b.max.connections": "0"})
+	f(true, true, map[string]string{"max.connections": "1"})
+	b, _ = load(t, Sources{Options: []string{"max.connections=0"}}) // Of the file, which can be changed.
+	f(true, true, map[string]string{"log.cleaner.backoff.ms": "1"})
+}

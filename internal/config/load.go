@@ -61,6 +61,7 @@ func Load(s Sources) (*Broker, []string, error) {
 	if _, old := static["broker.id"]; old {
 		nodeIDGiven = true
 	}
+	warnings = append(warnings, idleFlags(static, s)...)
 	if err := imply(static, s); err != nil {
 		return nil, nil, err
 	}
@@ -104,6 +105,18 @@ func merge(strongFirst []layer) map[string]string {
 		maps.Copy(static, l.values)
 	}
 	return static
+}
+
+// idleFlags warns about --listen and --advertise where a key wins over them: who says where to listen means it.
+func idleFlags(static map[string]string, s Sources) (warnings []string) {
+	idle := func(flag, text, key string) {
+		if _, set := static[key]; set && text != "" {
+			warnings = append(warnings, fmt.Sprintf("%s %s has no effect, for %s=%s wins over it", flag, text, key, static[key]))
+		}
+	}
+	idle("--listen", s.Listen, "listeners")
+	idle("--advertise", s.Advertise, "advertised.listeners")
+	return warnings
 }
 
 // imply writes down what follows from the flags that are no keys and from Barnabas' own defaults, where Kafka demands a
@@ -311,7 +324,7 @@ func (b *Broker) Effective() []Setting {
 	var settings []Setting
 	for _, e := range DescribeBroker(b) {
 		key, _ := LookupBrokerKey(e.Name)
-		if e.IsDefault() && (key.Status > Partial || e.Value == nil) {
+		if e.IsDefault() && (key.Status > Partial || e.Value == nil || e.Name == "log.dir" && b.sets("log.dirs")) {
 			continue
 		}
 		value := "[hidden]"

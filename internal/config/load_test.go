@@ -131,10 +131,41 @@ func TestEnvironment(t *testing.T) {
 
 // TestListenersWin: a listeners key anywhere is stronger than --listen.
 func TestListenersWin(t *testing.T) {
-	b, _ := load(t, Sources{FileData: []byte("listeners=plaintext://[::1]:19092"), Listen: "0.0.0.0:1"})
+	file := []byte("listeners=plaintext://[::1]:19092\nadvertised.listeners=PLAINTEXT://b:2\n")
+	b, warnings := load(t, Sources{FileData: file, Listen: "0.0.0.0:1", Advertise: "a:1"})
 	if got := b.Listeners[0].String(); got != "PLAINTEXT://[::1]:19092" {
 		t.Errorf("got %s", got)
 	}
+	want := []string{
+		"--listen 0.0.0.0:1 has no effect, for listeners=plaintext://[::1]:19092 wins over it",
+		"--advertise a:1 has no effect, for advertised.listeners=PLAINTEXT://b:2 wins over it",
+	}
+	if d := cmp.Diff(want, warnings); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestHTTPListen: an address, or nothing, which the flag calls off.
+func TestHTTPListen(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		b, _, err := Load(Sources{Environ: []string{"BARNABAS_HTTP=" + text}})
+		if want == "refused" {
+			if err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
+				t.Errorf("%q: %v", text, err)
+			}
+		} else if err != nil || b.HTTPListen != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	f("off", "")
+	f("0.0.0.0:1", "0.0.0.0:1")
+	f(":1", ":1")
+	f("[::1]:0", "[::1]:0")
+	f("9644", "refused")
+	f("localhost", "refused")
+	f("localhost:http", "refused")
+	f("localhost:70000", "refused")
 }
 
 // TestStockProperties reads a file like the one Kafka is shipped with: it starts, and warns once for each kind of idle key.
@@ -285,6 +316,9 @@ func TestSecretsStayHidden(t *testing.T) {
 	for _, s := range b.Effective() {
 		if strings.Contains(s.Value, "hush") {
 			t.Errorf("%s is shown", s.Key)
+		}
+		if s.Key == "log.dir" {
+			t.Error("log.dir is shown, though log.dirs is what counts")
 		}
 		if s.Value == "[hidden]" || s == (Setting{"num.partitions", "2"}) {
 			seen++

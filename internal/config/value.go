@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -230,6 +231,22 @@ func distinct(words ...string) check {
 func notEmpty(name string, v value) (value, error) {
 	if v.text == "" {
 		return v, invalid(name, v.text, "String must be non-empty")
+	}
+	return v, nil
+}
+
+// addressOrOff takes host:port, :port, and nothing at all, which --http calls off.
+func addressOrOff(name string, v value) (value, error) {
+	if v.text == "" || v.text == "off" {
+		v.text = ""
+		return v, nil
+	}
+	_, port, err := net.SplitHostPort(v.text)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return v, invalid(name, v.text, "Value must be HOST:PORT, or empty for none")
 	}
 	return v, nil
 }

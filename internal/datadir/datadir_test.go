@@ -55,11 +55,17 @@ func TestMeta(t *testing.T) {
 	if got, err := ParseMeta(m.Format()); err != nil || got != m {
 		t.Fatalf("%+v %v", got, err)
 	}
-	for _, bad := range []string{"", "version=0\nbroker.id=1", "version=1\nnode.id=-1\ncluster.id=x", "version=1\nnode.id=1"} {
-		if _, err := ParseMeta([]byte(bad)); err == nil {
-			t.Errorf("%q accepted", bad)
+	f := func(bad, want string) {
+		t.Helper()
+		if _, err := ParseMeta([]byte(bad)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", bad, err, want)
 		}
 	}
+	f("", "damaged, it has no version: restore it")
+	f("version=0\nbroker.id=1", "let Kafka migrate it")
+	f("version=2\nnode.id=1\ncluster.id=x", `version "2", want 1`)
+	f("version=1\nnode.id=-1\ncluster.id=x", "node.id")
+	f("version=1\nnode.id=1", "no cluster.id")
 }
 
 func TestParseLogDir(t *testing.T) {

@@ -48,8 +48,14 @@ func ParseMeta(b []byte) (Meta, error) {
 		props[k] = v
 	}
 	m := Meta{Node: model.NoNode, Cluster: props["cluster.id"]}
-	if v := props["version"]; v != "1" {
-		return m, fmt.Errorf("datadir: %s: version %q, want 1", MetaFile, v)
+	switch v := props["version"]; v {
+	case "1":
+	case "":
+		return m, fmt.Errorf("datadir: %s: damaged, it has no version: restore it from a backup", MetaFile)
+	case "0":
+		return m, fmt.Errorf("datadir: %s: of a Kafka with ZooKeeper: let Kafka migrate it to KRaft first", MetaFile)
+	default:
+		return m, fmt.Errorf("datadir: %s: version %q, want 1: it is of a newer release, or damaged", MetaFile, v)
 	}
 	n, err := strconv.ParseInt(props["node.id"], 10, 32)
 	if err != nil || n < 0 {
@@ -114,6 +120,8 @@ func (d *Dir) identify(want Identity, random io.Reader) error {
 		if err := d.meta.agree(want, path); err != nil || !d.meta.Directory.IsZero() {
 			return err
 		}
+	} else if err := d.checkNew(); err != nil {
+		return err
 	} else if d.meta, err = want.meta(random); err != nil {
 		return err
 	}
@@ -122,6 +130,19 @@ func (d *Dir) identify(want Identity, random io.Reader) error {
 	}
 	if err := vfs.WriteFile(d.fs, path, d.meta.Format()); err != nil {
 		return fmt.Errorf("datadir: %w", err)
+	}
+	return nil
+}
+
+// checkNew refuses a directory that is none of a new cluster: a metadata log without meta.properties had one that was lost,
+// and under a new cluster id its clients would take it for another cluster.
+func (d *Dir) checkNew() error {
+	used, err := exists(d.fs, d.LogPath(MetadataLog))
+	switch {
+	case err != nil:
+		return fmt.Errorf("datadir: %w", err)
+	case used:
+		return fmt.Errorf("datadir: %s has a metadata log and no %s: restore that from a backup", d.path, MetaFile)
 	}
 	return nil
 }
