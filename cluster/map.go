@@ -156,10 +156,16 @@ func (m *Map) broker(id model.NodeID) (Broker, error) {
 	address, ok := m.mu.brokers[id]
 	m.mu.Unlock()
 	if !ok {
-		return nil, fmt.Errorf("%w: node %d is not in the metadata", ErrNoBroker, id)
+		return nil, &unknownNode{id}
 	}
 	return m.conn(address)
 }
+
+// unknownNode is an ErrNoBroker of a cluster that could be asked.
+type unknownNode struct{ id model.NodeID }
+
+func (e *unknownNode) Error() string        { return fmt.Sprintf("the cluster has no broker %d", e.id) }
+func (e *unknownNode) Is(target error) bool { return target == ErrNoBroker }
 
 // Leader is the broker that leads the partition, from memory if it is there.
 func (m *Map) Leader(ctx context.Context, topic string, partition int32) (Broker, error) {

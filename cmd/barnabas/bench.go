@@ -34,6 +34,10 @@ func newBenchCmd() *cobra.Command {
 		Long: `Measure what this machine can do at best (raw), and what a broker makes of it (produce, consume, latency).
 
 Figures of different machines, or of different minutes on a shared one, say little. Compare ratios that were measured in one sitting; the unit that travels best is the broker's CPU-seconds per GB (--pid).`,
+		Example: `  barnabas bench raw
+  barnabas bench produce --pid $(pidof barnabas)`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newBenchRawCmd(), newBenchProduceCmd(), newBenchConsumeCmd(), newBenchLatencyCmd())
 	return cmd

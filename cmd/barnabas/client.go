@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -35,19 +37,56 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringSliceVarP(&f.brokers, "brokers", "b", strings.Split(brokers, ","), "brokers to begin with, host:port (BARNABAS_BROKERS)")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long one request, with its retries, may take")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return f.check() }
+}
+
+// check looks at the flags before anything is done, and makes the brokers addresses.
+func (f *clientFlags) check() error {
+	if f.timeout <= 0 {
+		return usage("--timeout %s: want more than 0", f.timeout)
+	}
+	var err error
+	f.brokers, err = brokerAddresses(f.brokers)
+	return err
+}
+
+// brokerAddresses are host:port of each of the brokers that somebody named: a host alone has Kafka's usual port, and Kafka's
+// own form, PLAINTEXT://host:port, will do.
+func brokerAddresses(named []string) ([]string, error) {
+	var out []string
+	for _, text := range named {
+		address := strings.TrimSpace(text)
+		if address == "" {
+			continue
+		}
+		if scheme, rest, ok := strings.Cut(address, "://"); ok && strings.EqualFold(scheme, "PLAINTEXT") {
+			address = rest
+		}
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			host, port = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), "9092"
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/[] ") || strings.Contains(host, ":") && !isIP(host) {
+			return nil, usage("broker %q: want host:port", text)
+		}
+		out = append(out, net.JoinHostPort(host, port))
+	}
+	if len(out) == 0 {
+		return nil, usage("no broker is named: want --brokers host:port")
+	}
+	return out, nil
+}
+
+func isIP(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // open returns a client of the cluster. It has not dialled yet.
 func (f *clientFlags) open() *cluster.Map {
 	o := conn.Options{ClientID: "barnabas-cli", SoftwareVersion: softwareVersion()}
-	seeds := make([]string, 0, len(f.brokers))
-	for _, b := range f.brokers {
-		if b = strings.TrimSpace(b); !strings.Contains(b, ":") {
-			b += ":9092"
-		}
-		seeds = append(seeds, b)
-	}
-	return cluster.New(seeds, func(address string) cluster.Conn { return conn.New(address, o) })
+	return cluster.New(f.brokers, func(address string) cluster.Conn { return conn.New(address, o) })
 }
 
 // softwareVersion is buildVersion in the letters that KIP-511 allows.

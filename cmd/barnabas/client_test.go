@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,4 +105,31 @@ func TestPrinters(t *testing.T) {
 	if err := show(r); err == nil || out.Len() > 0 {
 		t.Errorf("half a line: %q, %v", out.String(), err)
 	}
+}
+
+func TestBrokerAddresses(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		got, err := brokerAddresses(strings.Split(text, ","))
+		if want == "" && !isUsage(err) || want != "" && (err != nil || strings.Join(got, ",") != want) {
+			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
+		}
+	}
+	f("a", "a:9092")
+	f(" a:1 , b,", "a:1,b:9092")
+	f("127.0.0.1", "127.0.0.1:9092")
+	f("::1", "[::1]:9092")
+	f("[::1]", "[::1]:9092")
+	f("[fe80::1%eth0]:7", "[fe80::1%eth0]:7")
+	f("PLAINTEXT://a:1", "a:1")
+	f("", "")
+	f(" ,", "")
+	f("http://a:1", "")
+	f("SSL://a:1", "")
+	f("a:0", "")
+	f("a:65536", "")
+	f("a:http", "")
+	f(":9092", "")
+	f("a:b:c", "")
+	f("a b", "")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,9 @@ const completionPatience = 2 * time.Second
 func (f *clientFlags) asking(ask func(ctx context.Context, m *cluster.Map) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(context.Background(), completionPatience)
 	defer cancel()
+	if f.check() != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
 	m := f.open()
 	defer m.Close()
 	w, err := ask(ctx, m)
@@ -111,6 +115,9 @@ func (f *configFlags) completeTarget(have []string) (w []string, d cobra.ShellCo
 
 // completeKeys completes TYPE NAME KEY….
 func (f *configFlags) completeKeys(_ *cobra.Command, have []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if w, d, ok := f.completeQuotas(have, quotaKeys()); ok {
+		return w, d
+	}
 	w, d, r, found := f.completeTarget(have)
 	if !found {
 		return w, d
@@ -118,9 +125,50 @@ func (f *configFlags) completeKeys(_ *cobra.Command, have []string, _ string) ([
 	return f.completeKeysOf(r, "")
 }
 
+// completeQuotas completes NAME and then the quotas, behind a TYPE that has those.
+func (f *configFlags) completeQuotas(have, quotas []string) (w []string, d cobra.ShellCompDirective, ok bool) {
+	if len(have) == 0 {
+		return nil, noFiles, false
+	}
+	q, _, ok := f.quotaTarget(have)
+	if !ok || q.named {
+		return quotas, noFiles, ok
+	}
+	w, d = f.asking(func(ctx context.Context, m *cluster.Map) (names []string, err error) {
+		list, err := describeQuotas(ctx, m, nil, false)
+		for _, l := range list {
+			for _, p := range l.parts {
+				if p.kind == q.part.kind && p.name != nil && !slices.Contains(names, *p.name) {
+					names = append(names, *p.name)
+				}
+			}
+		}
+		return names, err
+	})
+	return w, d, true
+}
+
+// completeOption completes -o key=value of a broker.
+func completeOption(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	var w []string
+	if key, _, ok := strings.Cut(typed, "="); ok {
+		for _, v := range valuesOf(kindBroker, key) {
+			w = append(w, key+"="+v)
+		}
+		return w, noFiles
+	}
+	for _, k := range config.BrokerKeys() {
+		w = append(w, k.Name+"=\t"+k.Doc)
+	}
+	return w, noFiles | cobra.ShellCompDirectiveNoSpace
+}
+
 // completePairs completes TYPE NAME KEY=VALUE…: the keys, and then values where
 // there are only some.
 func (f *configFlags) completePairs(_ *cobra.Command, have []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if w, d, ok := f.completeQuotas(have, quotaPairs()); ok {
+		return w, d | cobra.ShellCompDirectiveNoSpace
+	}
 	w, d, r, found := f.completeTarget(have)
 	if !found {
 		return w, d
@@ -162,11 +210,15 @@ func (f *clientFlags) completeKeysOf(r resource, suffix string) ([]string, cobra
 		// What is not there yet (a subscription, a group) has the keys of any.
 		list, err := describeConfig(ctx, m, r, describeOptions{docs: true})
 		for _, s := range list {
-			keys = append(keys, s.Key+suffix+"\t"+s.Doc)
+			if suffix == "" || !s.ReadOnly {
+				keys = append(keys, s.Key+suffix+"\t"+s.Doc)
+			}
 		}
 		if r.configKind == kindBroker && r.name == "" { // A broker shows only those that are set.
 			for _, k := range config.BrokerKeys() {
-				keys = append(keys, k.Name+suffix+"\t"+k.Doc)
+				if !k.ReadOnly() {
+					keys = append(keys, k.Name+suffix+"\t"+k.Doc)
+				}
 			}
 		}
 		return keys, err

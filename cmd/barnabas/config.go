@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -23,6 +24,9 @@ func newConfigCmd() *cobra.Command {
 
 TYPE is topic, broker, broker-logger, client-metrics or group. A broker's NAME is its number; --default, in place of it, means the defaults of all brokers.
 TYPE client, user and ip have quotas: a NAME is a client.id, a user or an address, and --default all that have none of their own. See also 'quota'.`,
+		Example: `  barnabas config describe topic letters
+  barnabas config set broker --default log.retention.ms=604800000
+  barnabas config unset client loader --all`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -54,6 +58,10 @@ func (f *configFlags) target(a []string) (r resource, named bool, rest []string,
 		return r, true, a, nil
 	case len(a) == 0:
 		return r, false, nil, nil
+	case a[0] == "" && r.configKind == kindBroker: // A variable of a script that is not set must not change all brokers.
+		return r, false, nil, usage("the broker's NAME is empty; --default means the defaults of all brokers")
+	case a[0] == "":
+		return r, false, nil, usage("the NAME of the %s is empty", r.word)
 	}
 	r.name = a[0]
 	return r, true, a[1:], nil
@@ -147,8 +155,8 @@ func (f *describeFlags) describe(ctx context.Context, m *cluster.Map, r resource
 		}
 	}
 	for _, k := range keys {
-		if !known[k] {
-			return described{}, fmt.Errorf("%s has no setting %s", r, k)
+		if r.lacks(k, known) {
+			return described{}, errNoSetting(r, k)
 		}
 	}
 	return d, nil
@@ -288,7 +296,12 @@ func (f *changeFlags) alteration(pairs []string) (*alteration, error) {
 
 // alter makes a change and tells of it.
 func (f *clientFlags) alter(cmd *cobra.Command, r resource, a *alteration) error {
-	err := f.with(cmd.Context(), func(ctx context.Context, m *cluster.Map) error { return alterConfig(ctx, m, r, a) })
+	err := f.with(cmd.Context(), func(ctx context.Context, m *cluster.Map) error {
+		if err := checkUnset(ctx, m, r, a.unset, cmd.ErrOrStderr()); err != nil {
+			return err
+		}
+		return alterConfig(ctx, m, r, a)
+	})
 	if err != nil {
 		return err
 	}
@@ -362,12 +375,24 @@ func (f *changeFlags) unset(cmd *cobra.Command, a []string) error {
 		if keys, err = f.ownKeys(cmd.Context(), r); err != nil {
 			return err
 		}
+		keys = withoutMinISR(r, keys, cmd.ErrOrStderr())
 	}
 	change := &alteration{unset: keys, dryRun: f.dryRun}
 	if change.empty() {
 		return f.print(cmd.OutOrStdout(), change.report(r), func(out io.Writer) error { return nothingSet(out, r.String()) })
 	}
 	return f.alter(cmd, r, change)
+}
+
+// withoutMinISR leaves out what cannot be unset: a cluster with eligible leader replicas (KIP-966) always has its
+// min.insync.replicas, and would refuse all of the change.
+func withoutMinISR(r resource, keys []string, notes io.Writer) []string {
+	const key = "min.insync.replicas"
+	if r != (resource{kindBroker, ""}) || !slices.Contains(keys, key) {
+		return keys
+	}
+	fmt.Fprintf(notes, "note: %s stays, for a cluster always has one; set it to 1 to go back to the default\n", key)
+	return slices.DeleteFunc(keys, func(k string) bool { return k == key })
 }
 
 // nothingSet answers who wants to unset all where there is nothing.

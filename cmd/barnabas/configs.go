@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/barnabas-log/barnabas/cluster"
+	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -116,6 +118,14 @@ func (r resource) own(s setting) bool {
 	}
 	return s.Source == r.word
 }
+
+// lacks reports a key that r cannot have, given those that the cluster shows of it. Of brokers it shows only what is set, of
+// their defaults and of single listeners.
+func (r resource) lacks(key string, shown map[string]bool) bool {
+	return !shown[key] && (r.configKind != kindBroker || config.UnknownKey(key) != "")
+}
+
+func errNoSetting(r resource, key string) error { return fmt.Errorf("%s has no setting %s", r, key) }
 
 // describeOptions say what to ask for.
 type describeOptions struct {
@@ -252,6 +262,30 @@ func (a *alteration) configs() []wire.IncrementalAlterConfigsRequestAlterableCon
 		out = append(out, wire.IncrementalAlterConfigsRequestAlterableConfig{Name: key, ConfigOperation: opDelete})
 	}
 	return out
+}
+
+// checkUnset refuses to unset what r cannot have, which Kafka takes for done: it is a typo. Of what is not set it tells.
+func checkUnset(ctx context.Context, m *cluster.Map, r resource, keys []string, notes io.Writer) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	list, err := describeConfig(ctx, m, r, describeOptions{})
+	if err != nil {
+		return nil // Who is to change it says better what is wrong.
+	}
+	shown, set := map[string]bool{}, map[string]bool{}
+	for _, s := range list {
+		shown[s.Key], set[s.Key] = true, r.own(s)
+	}
+	for _, k := range keys {
+		switch {
+		case r.lacks(k, shown):
+			return errNoSetting(r, k)
+		case !set[k]:
+			fmt.Fprintf(notes, "note: %s was not set for %s\n", k, r)
+		}
+	}
+	return nil
 }
 
 // alterConfig changes the settings of one thing: all of them or none.

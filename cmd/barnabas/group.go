@@ -23,8 +23,10 @@ func newGroupCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
 		Short: "Look at consumer groups, move their offsets, delete them",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  barnabas group list
+  barnabas group describe payments`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(cmd)
 	cmd.AddCommand(newGroupListCmd(f), newGroupDescribeCmd(f), newGroupMembersCmd(f), newGroupLagCmd(f), newGroupResetCmd(f), newGroupDeleteCmd(f))

@@ -28,6 +28,10 @@ func newLogCmd() *cobra.Command {
 dump and verify change nothing, and no broker needs to run; one that does may be
 writing the last segment meanwhile. compact and reindex refuse directories that
 a broker has.`,
+		Example: `  barnabas log dump --records barnabas-data/letters-0
+  barnabas log verify barnabas-data`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newLogDumpCmd(), newLogVerifyCmd(), newLogCompactCmd(), newLogReindexCmd())
 	return cmd
@@ -71,9 +75,10 @@ type dumper struct {
 	out             io.Writer
 	json            *json.Encoder
 	asJSON, records bool
-	files           int   // dumped so far
-	damaged         int   // places where something is wrong
-	outErr          error // why out takes nothing
+	at              string // the file that is dumped
+	files           int    // dumped so far
+	damaged         int    // places where something is wrong
+	outErr          error  // why out takes nothing
 }
 
 // errNoLog says that a directory is neither a log nor holds any.
@@ -82,17 +87,22 @@ var errNoLog = errors.New("no log: want a log directory such as letters-0, or a 
 // line prints one thing: its fields as JSON, or as "kind name=value …".
 func (d *dumper) line(kind string, fields ...any) error {
 	if d.asJSON {
-		d.outErr = d.json.Encode(object(kind, fields))
+		o := object(kind, fields)
+		o["file"] = d.at
+		d.outErr = d.json.Encode(o)
 		return d.outErr
 	}
 	var b strings.Builder
 	b.WriteString(kind)
 	for i := 0; i+1 < len(fields); i += 2 {
-		format := " %s=%v"
-		if _, isText := fields[i+1].(shownText); isText {
-			format = " %s=%q"
+		switch v := fields[i+1].(type) {
+		case nil:
+			fmt.Fprintf(&b, " %s=null", fields[i])
+		case shownText:
+			fmt.Fprintf(&b, " %s=%q", fields[i], v)
+		default:
+			fmt.Fprintf(&b, " %s=%v", fields[i], v)
 		}
-		fmt.Fprintf(&b, format, fields[i], fields[i+1])
 	}
 	_, d.outErr = fmt.Fprintln(d.out, b.String())
 	return d.outErr
@@ -153,12 +163,13 @@ func (d *dumper) file(path string) error {
 		fmt.Fprintln(d.out, "#", path)
 	}
 	d.files++
+	d.at = path
 	err := dump(path)
 	if err == nil || d.outErr != nil {
 		return d.outErr
 	}
 	d.damaged++
-	return d.line("damage", "file", path, "error", shownText(err.Error()))
+	return d.line("damage", "error", shownText(err.Error()))
 }
 
 // kind finds out by its name what a file is.
@@ -422,25 +433,47 @@ func (v *verifyRun) dir(dir string) error {
 	if err != nil {
 		return err
 	}
-	isData := false
-	for _, info := range infos {
-		_, isLog := datadir.ParseLogDir(info.Name)
-		if info.Dir && isLog {
-			isData = true
-			if err := v.log(filepath.Join(dir, info.Name)); err != nil {
-				return err
-			}
-		}
-		isData = isData || info.Name == datadir.MetaFile
-	}
+	logs, err := v.logsIn(dir, infos)
 	switch {
-	case !isData && !slices.ContainsFunc(infos, ofLog):
-		return fmt.Errorf("%s: %w", dir, errNoLog)
-	case !isData:
+	case err != nil:
+		return err
+	case len(logs) == 0 && slices.ContainsFunc(infos, ofLog):
 		return v.log(dir)
+	case len(logs) == 0 && !slices.ContainsFunc(infos, isMeta):
+		return fmt.Errorf("%s: %w", dir, errNoLog)
+	}
+	for _, log := range logs {
+		if err := v.log(log); err != nil {
+			return err
+		}
 	}
 	return v.report(verified{Dir: dir, Problems: v.checkpoints(dir)})
 }
+
+// logsIn are the logs of a data directory. Where meta.properties does not say that it is one, a name like that of a log
+// does not make a log.
+func (v *verifyRun) logsIn(dir string, infos []vfs.Info) (logs []string, err error) {
+	sure := slices.ContainsFunc(infos, isMeta)
+	for _, info := range infos {
+		if _, named := datadir.ParseLogDir(info.Name); !info.Dir || !named {
+			continue
+		}
+		path := filepath.Join(dir, info.Name)
+		if !sure {
+			files, err := v.fs.ReadDir(path)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.ContainsFunc(files, ofLog) {
+				continue
+			}
+		}
+		logs = append(logs, path)
+	}
+	return logs, nil
+}
+
+func isMeta(info vfs.Info) bool { return info.Name == datadir.MetaFile }
 
 // ofLog reports a file that only a log directory has.
 func ofLog(info vfs.Info) bool {
@@ -535,10 +568,14 @@ func (v *verifyRun) report(r verified) error {
 
 func (v *verifyRun) finish() error {
 	if !v.asJSON {
-		fmt.Fprintf(v.out, "%d logs, %d batches, %d records, %d bytes: %d problems\n", v.logs, v.batches, v.records, v.bytes, v.problems)
+		_, err := fmt.Fprintf(v.out, "%s, %s, %s, %s: %s\n", count(v.logs, "log"), plural(v.batches, "batch", "batches"),
+			count(int(v.records), "record"), count(int(v.bytes), "byte"), count(v.problems, "problem"))
+		if err != nil {
+			return err
+		}
 	}
 	if v.problems > 0 {
-		return fmt.Errorf("%d problems in %d directories", v.problems, v.damaged)
+		return fmt.Errorf("%s in %s", count(v.problems, "problem"), plural(int64(v.damaged), "directory", "directories"))
 	}
 	return nil
 }

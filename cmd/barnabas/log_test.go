@@ -42,8 +42,15 @@ func TestLogDump(t *testing.T) {
 	if strings.Contains(out, "valid=false") || strings.Contains(out, "damage") {
 		t.Error("damage in sound files")
 	}
-	if out, err := runLog(t, "dump", "--json", filepath.Join(kafkaLogs, "txn-0")); err != nil || !strings.HasPrefix(out, "{") {
+	log := filepath.Join(kafkaLogs, "txn-0")
+	out, err = runLog(t, "dump", "--json", log)
+	if err != nil || !strings.HasPrefix(out, "{") {
 		t.Errorf("%.100s %v", out, err)
+	}
+	for line := range strings.Lines(out) { // Of several logs nobody could tell which line is whose.
+		if !strings.Contains(line, `"file":"`+log+"/") {
+			t.Fatalf("no file in %s", line)
+		}
 	}
 }
 
@@ -81,6 +88,28 @@ func TestNoLog(t *testing.T) {
 	}
 }
 
+// A directory that is called like a log, or is empty, is none: "verify /etc" would find no problem in what it never read.
+func TestNamedLikeALog(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"ImageMagick-6", "empty-0"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ImageMagick-6", "policy.xml"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := runLog(t, "verify", dir); !errors.Is(err, errNoLog) {
+		t.Errorf("%v %q", err, out)
+	}
+	if err := os.CopyFS(filepath.Join(dir, "txn-0"), os.DirFS(filepath.Join(kafkaLogs, "txn-0"))); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := runLog(t, "verify", dir); err != nil || !strings.HasPrefix(out, "1 log, ") {
+		t.Errorf("%v %q", err, out)
+	}
+}
+
 // copyLog copies a log that Kafka wrote, to be damaged.
 func copyLog(t *testing.T, name string) string {
 	t.Helper()
@@ -115,7 +144,7 @@ func TestLogVerify(t *testing.T) {
 	damage(t, dir, "00000000000000000027.snapshot", 20)
 	damage(t, dir, "partition.metadata", 3)
 	out, err = runLog(t, "verify", dir)
-	if err == nil || isUsage(err) || !strings.Contains(err.Error(), "3 problems in 1 directories") {
+	if err == nil || isUsage(err) || !strings.Contains(err.Error(), "3 problems in 1 directory") {
 		t.Fatalf("%s %v", out, err)
 	}
 	for _, want := range []string{"00000000000000000003.log: byte 156", "00000000000000000027.snapshot", "partition.metadata"} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/datadir"
 	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/internal/replicas"
 	"github.com/barnabas-log/barnabas/internal/vfs"
@@ -101,12 +103,15 @@ func (m *mender) topic(dir string) (*config.Topic, error) {
 	if m.retention < 0 {
 		return nil, usage("--delete-retention %v: want 0 or more", m.retention)
 	}
+	if filepath.Base(filepath.Clean(dir)) == datadir.MetadataLog {
+		return nil, fmt.Errorf("%s: the metadata log is the broker's alone, which makes snapshots of it and mends it when it starts", dir)
+	}
 	b, _, err := config.Load(config.Sources{Flags: map[string]string{"log.dirs": filepath.Dir(dir)}})
 	if err != nil {
 		return nil, err
 	}
 	c, err := config.ResolveTopic(b, map[string]string{
-		"cleanup.policy": "compact", "durability": "os", "segment.bytes": strconv.FormatInt(min(int64(segment), 1<<31-1), 10),
+		"cleanup.policy": "compact", "durability": "os", "segment.bytes": strconv.FormatInt(int64(min(segment, 1<<31-1)), 10),
 		"delete.retention.ms": strconv.FormatInt(m.retention.Milliseconds(), 10), "min.cleanable.dirty.ratio": "0",
 	})
 	return &c, err
@@ -115,6 +120,9 @@ func (m *mender) topic(dir string) (*config.Topic, error) {
 func (m *mender) one(ctx context.Context, dir string, c *config.Topic, do func(context.Context, *replicas.Offline, *meter) error) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
+		return err
+	}
+	if err := hasLog(dir); err != nil {
 		return err
 	}
 	o, err := replicas.OpenOffline(vfs.OS{}, dir, c)
@@ -130,6 +138,18 @@ func (m *mender) one(ctx context.Context, dir string, c *config.Topic, do func(c
 	err = do(ctx, o, show)
 	show.say("")
 	return errors.Join(explain(err), o.Close())
+}
+
+// hasLog refuses a directory that is called like a log and has no file of one: opening it would make a log there.
+func hasLog(dir string) error {
+	if _, ok := datadir.ParseLogDir(filepath.Base(dir)); !ok {
+		return nil // That is for others to say.
+	}
+	infos, err := vfs.OS{}.ReadDir(dir)
+	if err == nil && !slices.ContainsFunc(infos, ofLog) {
+		err = errors.New("there is no log in it")
+	}
+	return err
 }
 
 // explain says what to do about a log that cannot be mended.
@@ -164,8 +184,8 @@ type compacted struct {
 
 func (m *mender) compact(ctx context.Context, o *replicas.Offline, show *meter) error {
 	memory, err := parseAmount(m.memory)
-	if err != nil || memory < 1<<20 {
-		return usage("--memory %s: want at least 1MiB", m.memory)
+	if err != nil || memory < 1<<20 || memory > 1<<40 {
+		return usage("--memory %s: want 1MiB to 1TiB", m.memory)
 	}
 	keys, err := commitlog.NewOffsetMap(int64(memory), 0.9)
 	if err != nil {

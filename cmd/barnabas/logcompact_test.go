@@ -90,7 +90,22 @@ func TestLogMendRefuses(t *testing.T) {
 		f("not the log of a partition", what, filepath.Dir(dir))
 		f("at least 1 arg", what)
 	}
-	f("want at least 1MiB", "compact", "--memory", "1B", dir)
+	empty := filepath.Join(filepath.Dir(dir), "ImageMagick-6")
+	if err := os.Mkdir(empty, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"compact", "reindex"} {
+		f("there is no log in it", what, empty)
+		f("the metadata log is the broker's alone", what, filepath.Join(filepath.Dir(dir), "__cluster_metadata-0")+"/")
+	}
+	if made, err := os.ReadDir(empty); err != nil || len(made) > 0 {
+		t.Errorf("%v was made, %v", made, err)
+	}
+	if err := os.Remove(empty); err != nil {
+		t.Fatal(err)
+	}
+	f("want 1MiB to 1TiB", "compact", "--memory", "1B", dir)
+	f("want 1MiB to 1TiB", "compact", "--memory", "1e30", dir)
 	f("want at least 1MiB", "compact", "--segment-size", "x", dir)
 	f("want 0 or more", "compact", "--delete-retention", "-1s", dir)
 	if _, err := runLog(t, "compact", "--memory", "many", dir); !isUsage(errors.Unwrap(err)) && !isUsage(err) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -51,12 +52,15 @@ func newRootCmd() *cobra.Command {
 
 Exit codes: 0 done; 1 failed (unreachable, refused, not found); 2 wrong usage;
 130 interrupted.`,
+		Example: `  barnabas serve
+  echo "hello, K." | barnabas produce letters
+  barnabas consume letters --from-beginning -n 1`,
 		Args:          args(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.AddCommand(commands()...)
 	return root
 }
@@ -81,6 +85,13 @@ func commands() []*cobra.Command {
 		newBenchCmd(),
 		newVersionCmd(),
 	}
+}
+
+// parserNoise is what Go's parsers of numbers say beside what is wrong.
+var parserNoise = regexp.MustCompile(`strconv\.\w+: parsing ".*": `)
+
+func flagError(err error) error {
+	return &usageError{errors.New(parserNoise.ReplaceAllString(err.Error(), ""))}
 }
 
 // usageError is a mistake in the command line.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 )
 
 // TestMain makes the test binary the command, so that scripts run what users
@@ -102,7 +103,32 @@ func TestExitCodes(t *testing.T) {
 	f(2, "nonsense")
 	f(2, "topic", "nonsense")
 	f(2, "topic", "create")
+	f(2, "log", "nonsense")
+	f(2, "topic", "list", "--brokers", "")
+	f(2, "topic", "list", "--timeout", "0s")
 	f(2, "consume", "letters", "--nonsense")
 	f(2, "produce", "letters", "--acks", "2")
 	f(1, "topic", "list", "--brokers", "127.0.0.1:1")
+}
+
+// README.md promises examples with every command. A word that is no command is a mistake, not a question for help.
+func TestEveryCommand(t *testing.T) {
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Example == "" || cmd.Short == "" {
+			t.Errorf("%s: no example, or no sentence", cmd.CommandPath())
+		}
+		for line := range strings.Lines(cmd.Example) {
+			if !strings.Contains(line, "barnabas ") {
+				t.Errorf("%s: example %q", cmd.CommandPath(), line)
+			}
+		}
+		if !cmd.Runnable() {
+			t.Errorf("%s takes any word", cmd.CommandPath())
+		}
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(newRootCmd())
 }

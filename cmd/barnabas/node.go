@@ -22,10 +22,11 @@ import (
 func newNodeCmd() *cobra.Command {
 	f := new(clientFlags)
 	cmd := &cobra.Command{
-		Use:   "node",
-		Short: "Look at the brokers of a cluster",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "node",
+		Short:   "Look at the brokers of a cluster",
+		Example: `  barnabas node status`,
+		Args:    args(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(cmd)
 	cmd.AddCommand(newNodeStatusCmd(f))

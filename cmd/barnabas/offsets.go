@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/barnabas-log/barnabas/cluster"
@@ -34,48 +35,88 @@ func offsetsAt(ctx context.Context, m *cluster.Map, topic string, partitions []i
 // ends where the oldest open transaction begins.
 func offsetsSeenAt(ctx context.Context, m *cluster.Map, topic string, partitions []int32, timestamp int64, level isolation) (map[int32]model.Offset, error) {
 	out := make(map[int32]model.Offset, len(partitions))
-	for _, p := range partitions {
-		err := retry(ctx, func() error {
-			o, err := offsetSeenAt(ctx, m, topic, p, timestamp, level)
-			if err != nil {
-				m.Forget(topic)
+	err := retry(ctx, func() error {
+		var failed error
+		left := partitions
+		partitions = nil
+		for _, a := range listOffsets(ctx, m, topic, left, timestamp, level) {
+			switch {
+			case a.err == nil:
+				out[a.partition] = a.offset
+				continue
+			case failed == nil || !retriable(a.err): // Of several the one that does not pass.
+				failed = a.err
 			}
-			out[p] = o
-			return err
-		})
-		if err != nil {
-			return nil, err
+			partitions = append(partitions, a.partition)
 		}
+		if failed != nil {
+			m.Forget(topic)
+		}
+		return failed
+	})
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }
 
-func offsetAt(ctx context.Context, m *cluster.Map, topic string, partition int32, timestamp int64) (model.Offset, error) {
-	return offsetSeenAt(ctx, m, topic, partition, timestamp, readUncommitted)
+// partitionOffset is the answer of one partition's leader.
+type partitionOffset struct {
+	partition int32
+	offset    model.Offset
+	err       error
 }
 
-func offsetSeenAt(ctx context.Context, m *cluster.Map, topic string, partition int32, timestamp int64, level isolation) (model.Offset, error) {
-	b, err := m.Leader(ctx, topic, partition)
-	if err != nil {
-		return model.NoOffset, err
+// listOffsets asks each leader once, for all its partitions, and answers in the order of the partitions.
+func listOffsets(ctx context.Context, m *cluster.Map, topic string, partitions []int32, timestamp int64, level isolation) []partitionOffset {
+	requests := make(map[cluster.Broker]*wire.ListOffsetsRequest)
+	answers := make(map[int32]partitionOffset, len(partitions))
+	for _, p := range partitions {
+		b, err := m.Leader(ctx, topic, p)
+		if err != nil {
+			answers[p] = partitionOffset{p, model.NoOffset, err}
+			continue
+		}
+		req := requests[b]
+		if req == nil {
+			req = wire.NewListOffsetsRequest()
+			req.ReplicaID, req.IsolationLevel = -1, int8(level)
+			req.Topics = []wire.ListOffsetsRequestListOffsetsTopic{{Name: topic}}
+			requests[b] = req
+		}
+		q := wire.Extend(&req.Topics[0].Partitions)
+		q.PartitionIndex, q.CurrentLeaderEpoch, q.Timestamp = p, -1, timestamp
 	}
-	req := wire.NewListOffsetsRequest()
-	req.ReplicaID, req.IsolationLevel = -1, int8(level)
-	req.Topics = []wire.ListOffsetsRequestListOffsetsTopic{{
-		Name:       topic,
-		Partitions: []wire.ListOffsetsRequestListOffsetsPartition{{PartitionIndex: partition, CurrentLeaderEpoch: -1, Timestamp: timestamp}},
-	}}
-	r, err := b.Do(ctx, req)
-	if err != nil {
-		return model.NoOffset, err
+	for b, req := range requests {
+		askOffsets(ctx, b, req, answers)
 	}
-	resp, ok := r.(*wire.ListOffsetsResponse)
-	if !ok || len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return model.NoOffset, fmt.Errorf("offsets of %s-%d: the answer is about something else", topic, partition)
+	out := make([]partitionOffset, len(partitions))
+	for i, p := range partitions {
+		out[i] = answers[p]
 	}
-	p := resp.Topics[0].Partitions[0]
-	if err := refusal(p.ErrorCode, nil); err != nil {
-		return model.NoOffset, fmt.Errorf("offsets of %s-%d: %w", topic, partition, err)
+	return out
+}
+
+// askOffsets asks one leader and notes what it says of each partition.
+func askOffsets(ctx context.Context, b cluster.Broker, req *wire.ListOffsetsRequest, answers map[int32]partitionOffset) {
+	topic := req.Topics[0].Name
+	resp, err := ask[*wire.ListOffsetsResponse](ctx, b, req)
+	if err == nil {
+		err = errors.New("the answer is about something else")
 	}
-	return model.Offset(p.Offset), nil
+	for _, q := range req.Topics[0].Partitions { // Until the answer says better.
+		answers[q.PartitionIndex] = partitionOffset{q.PartitionIndex, model.NoOffset, fmt.Errorf("offsets of %s-%d: %w", topic, q.PartitionIndex, err)}
+	}
+	if resp == nil {
+		return
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			a := partitionOffset{p.PartitionIndex, model.Offset(p.Offset), nil}
+			if err := refusal(p.ErrorCode, nil); err != nil {
+				a.offset, a.err = model.NoOffset, fmt.Errorf("offsets of %s-%d: %w", topic, p.PartitionIndex, err)
+			}
+			answers[p.PartitionIndex] = a
+		}
+	}
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,10 +48,13 @@ func newQuotaCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quota",
 		Short: "Show and set limits for users, clients and addresses",
-		Long: `Show and set limits for users, clients and addresses. A client that is over its limit is answered late, never refused.
+		Long: `Show and set limits for users, clients and addresses. A client that is over its limit is made to wait; refused are changes of topics
+above controller_mutation_rate, and connections above connection_creation_rate.
 
 --user and --client together mean that client of that user. --default client is for clients that have no limit of their own, so
 --user alice --default client is for each client of alice.`,
+		Example: `  barnabas quota set --client loader producer_byte_rate=10MiB
+  barnabas quota list`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -86,7 +91,7 @@ func (f *quotaFlags) entity() ([]part, error) {
 		if !ok {
 			return nil, usage("--default %q: want user, client or ip", d)
 		}
-		if _, both := names[kind]; both {
+		if names[kind] != nil {
 			return nil, usage("--default %s and --%s exclude each other", d, d)
 		}
 		names[kind] = nil
@@ -144,11 +149,8 @@ func newQuotaSetCmd(client *clientFlags) *cobra.Command {
 			}
 			return f.alter(cmd, e, ops, dryRun)
 		},
-		ValidArgsFunction: func(_ *cobra.Command, _ []string, typed string) (w []string, d cobra.ShellCompDirective) {
-			for _, k := range quotaKeys() {
-				w = append(w, strings.Replace(k, "\t", "=\t", 1))
-			}
-			return w, noFiles | cobra.ShellCompDirectiveNoSpace
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return quotaPairs(), noFiles | cobra.ShellCompDirectiveNoSpace
 		},
 	}
 	f.add(cmd)
@@ -163,17 +165,29 @@ func parseQuotas(list []string) ([]wire.AlterClientQuotasRequestOpData, error) {
 	}
 	var ops []wire.AlterClientQuotasRequestOpData
 	for _, p := range pairs {
-		text := p.value
-		if strings.HasSuffix(p.key, "percentage") {
-			text = strings.TrimSuffix(text, "%")
-		}
-		n, err := parseAmount(strings.TrimSuffix(text, "/s"))
+		n, err := parseQuota(p.key, p.value)
 		if err != nil {
 			return nil, usage("%s=%s: %w", p.key, p.value, err)
 		}
 		ops = append(ops, wire.AlterClientQuotasRequestOpData{Key: p.key, Value: n})
 	}
 	return ops, nil
+}
+
+// parseQuota reads a value in the unit of its quota: what counts no bytes takes none of their units.
+func parseQuota(key, text string) (float64, error) {
+	if strings.HasSuffix(key, "byte_rate") {
+		return parseAmount(strings.TrimSuffix(text, "/s"))
+	}
+	unit := "/s"
+	if strings.HasSuffix(key, "percentage") {
+		unit = "%"
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(text, unit)), 64)
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+		return 0, errors.New("want a number")
+	}
+	return n, nil
 }
 
 func newQuotaUnsetCmd(client *clientFlags) *cobra.Command {
@@ -204,19 +218,23 @@ func newQuotaUnsetCmd(client *clientFlags) *cobra.Command {
 
 // unset removes quotas of an entity; all of them if no key is given.
 func (f *quotaFlags) unset(cmd *cobra.Command, e []part, keys []string, dryRun bool) error {
+	set, err := f.quotasOf(cmd.Context(), e)
+	switch {
+	case err != nil:
+		return err
+	case len(keys) == 0:
+		keys = slices.Sorted(maps.Keys(set))
+	}
 	if len(keys) == 0 {
-		err := f.with(cmd.Context(), func(ctx context.Context, m *cluster.Map) error {
-			list, err := describeQuotas(ctx, m, e, true)
-			for _, q := range list {
-				keys = slices.Sorted(maps.Keys(q.Quotas))
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if len(keys) == 0 {
-			return f.print(cmd.OutOrStdout(), reportOps(e, nil, dryRun), func(out io.Writer) error { return nothingSet(out, shownEntity(e)) })
+		return f.print(cmd.OutOrStdout(), reportOps(e, nil, dryRun), func(out io.Writer) error { return nothingSet(out, shownEntity(e)) })
+	}
+	for _, k := range keys {
+		_, isSet := set[k]
+		switch {
+		case !isSet && !isQuota(k): // Kafka takes it for done.
+			return usage("there is no quota %q: want %s", k, strings.Join(quotaNames(), ", "))
+		case !isSet:
+			fmt.Fprintf(cmd.ErrOrStderr(), "note: %s was not set for %s\n", k, shownEntity(e))
 		}
 	}
 	var ops []wire.AlterClientQuotasRequestOpData
@@ -225,6 +243,36 @@ func (f *quotaFlags) unset(cmd *cobra.Command, e []part, keys []string, dryRun b
 	}
 	return f.alter(cmd, e, ops, dryRun)
 }
+
+// quotasOf are the quotas that are set for just that entity.
+func (f *quotaFlags) quotasOf(ctx context.Context, e []part) (set map[string]float64, err error) {
+	err = f.with(ctx, func(ctx context.Context, m *cluster.Map) error {
+		list, err := describeQuotas(ctx, m, e, true)
+		for _, q := range list {
+			set = q.Quotas
+		}
+		return err
+	})
+	return set, err
+}
+
+// quotaPairs are quotaKeys with the sign that a value follows.
+func quotaPairs() (pairs []string) {
+	for _, k := range quotaKeys() {
+		pairs = append(pairs, strings.Replace(k, "\t", "=\t", 1))
+	}
+	return pairs
+}
+
+func quotaNames() (names []string) {
+	for _, k := range quotaKeys() {
+		name, _, _ := strings.Cut(k, "\t")
+		names = append(names, name)
+	}
+	return names
+}
+
+func isQuota(key string) bool { return slices.Contains(quotaNames(), key) }
 
 // alter changes quotas and tells of it.
 func (f *quotaFlags) alter(cmd *cobra.Command, e []part, ops []wire.AlterClientQuotasRequestOpData, dryRun bool) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/barnabas-log/barnabas/internal/broker"
 	"github.com/barnabas-log/barnabas/internal/config"
@@ -39,12 +41,20 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
   barnabas serve -o num.partitions=3 -o durability=os
   barnabas serve --dev --data-dir "$(mktemp -d)" --listen 127.0.0.1:0`,
 		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, &f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuseEmpty(cmd); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("http") && f.http == "" {
+				f.http = "off"
+			}
+			return serve(cmd, &f)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.dataDir, "data-dir", "", "directory for the data, or several with commas (log.dirs; default "+config.DefaultDataDir+")")
-	flags.StringVar(&f.listen, "listen", "", "HOST:PORT to listen on (default "+config.DefaultListen+")")
-	flags.StringVar(&f.advertise, "advertise", "", "HOST:PORT that clients are told; default is the address they came in by")
+	flags.StringVar(&f.listen, "listen", "", "HOST:PORT to listen on (default "+config.DefaultListen+"); listeners, wherever it is set, wins over it")
+	flags.StringVar(&f.advertise, "advertise", "", "HOST:PORT that clients are told; default is the address they came in by; advertised.listeners wins over it")
 	flags.StringVar(&f.nodeID, "node-id", "", "number of this node (node.id; default 1)")
 	flags.StringVar(&f.file, "config", "", "file with settings: Kafka's server.properties, or YAML")
 	flags.StringVar(&f.http, "http", "", "HOST:PORT for /metrics, /live and /ready, or 'off' (http.listen; default 127.0.0.1:9644)")
@@ -54,7 +64,25 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
 	flags.BoolVar(&f.dafka, "dafka", false, "be a store of a Dafka mesh, too (dafka.enable); -o dafka.config=FILE says where it is")
 	flags.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error, and after commas room=level (log.level; default info)")
 	flags.StringVar(&f.logFormat, "log-format", "", "text or json (log.format; default text)")
+	complete(cmd, "option", completeOption)
+	complete(cmd, "log-format", words("text", "json"))
+	complete(cmd, "log-level", words("debug", "info", "warn", "error"))
+	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
+		panic(err) // There is no such flag.
+	}
 	return cmd
+}
+
+// refuseEmpty refuses flags that are given without a value: a variable of a script that is not set must not make a broker
+// of another directory, or of other settings. Only --http may be empty, which is off.
+func refuseEmpty(cmd *cobra.Command) error {
+	var errs []error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && f.Name != "http" {
+			errs = append(errs, usage("--%s is empty: give it a value, or leave it out", f.Name))
+		}
+	})
+	return errors.Join(errs...)
 }
 
 // allOptions are those of --dev, and then those that were given, which win.

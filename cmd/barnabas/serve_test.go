@@ -89,9 +89,14 @@ func TestServeRefuses(t *testing.T) {
 	f(2, "no such file", "--config", "absent.properties")
 	f(2, "--listen", "--listen", "nowhere:port")
 	f(2, "node.id", "--node-id", "-7")
+	f(2, "--data-dir is empty", "--data-dir", "")
+	f(2, "--config is empty", "--config", "")
+	f(2, "http.listen: Value must be HOST:PORT", "--http", "9644")
 	if _, err := os.Stat(filepath.Join(dir, config.DefaultDataDir)); err == nil {
 		t.Error("a directory was made nevertheless")
 	}
-	runBroker(t, t.Cleanup, dir)
+	address := runBroker(t, t.Cleanup, dir)
 	f(1, "in use by another broker: stop that one", "--data-dir", filepath.Join(dir, "data"))
+	f(1, "stop who has it, or take another port (listeners)", "--data-dir", filepath.Join(dir, "new"), "--listen", address)
+	f(1, "stop who has it, or take another port (http.listen)", "--data-dir", filepath.Join(dir, "new"), "--http", address)
 }

@@ -23,8 +23,10 @@ func newTopicCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "topic",
 		Short: "Create, list, describe, alter, trim and delete topics",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  barnabas topic create letters -p 12
+  barnabas topic describe letters`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(cmd)
 	cmd.AddCommand(newTopicCreateCmd(f), newTopicListCmd(f), newTopicDescribeCmd(f), newTopicAlterCmd(f),
@@ -102,11 +104,14 @@ func (f *clientFlags) controller(ctx context.Context, m *cluster.Map, req wire.R
 	return b.Do(ctx, req)
 }
 
-func count(n int, what string) string {
+func count(n int, what string) string { return plural(int64(n), what, what+"s") }
+
+// plural is count for words that do not only take an s.
+func plural(n int64, one, many string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func newTopicListCmd(f *clientFlags) *cobra.Command {
@@ -219,14 +224,14 @@ func (f *clientFlags) describeTopic(ctx context.Context, out io.Writer, name str
 		d.DiskMarks = diskMarks(ctx, m, t.Partitions)
 	}
 	producer := dafkaProducers(t.ID, d.Configs)
-	for _, p := range t.Partitions {
+	starts := listOffsets(ctx, m, name, indexesOf(t), timeEarliest, readUncommitted)
+	ends := listOffsets(ctx, m, name, indexesOf(t), timeLatest, readUncommitted)
+	for i, p := range t.Partitions {
 		l := partitionLine{
 			Partition: p.Index, Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas, InSync: p.InSync, Producer: producer(p.Index),
 		}
-		var startErr, endErr error
-		l.Start, startErr = offsetAt(ctx, m, name, p.Index, timeEarliest)
-		l.End, endErr = offsetAt(ctx, m, name, p.Index, timeLatest)
-		if err := cmp.Or(startErr, endErr); err != nil {
+		l.Start, l.End = starts[i].offset, ends[i].offset
+		if err := cmp.Or(starts[i].err, ends[i].err); err != nil {
 			l.Err = err.Error()
 		}
 		d.Partitions = append(d.Partitions, l)

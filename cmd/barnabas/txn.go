@@ -20,8 +20,10 @@ func newTxnCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "txn",
 		Short: "Look at transactions, find and end those that hang",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  barnabas txn list
+  barnabas txn describe payments-1`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(cmd)
 	cmd.AddCommand(newTxnListCmd(f), newTxnDescribeCmd(f), newTxnFindHangingCmd(f), newTxnAbortCmd(f))
