@@ -19,9 +19,22 @@ type Stats struct {
 	// ProduceErrors and FetchErrors count partitions answered with an error.
 	ProduceErrors, FetchErrors atomic.Uint64
 
-	apis [128]apiStats
+	// apis and errors are by the number of the API; those that Kafka has none of
+	// share the last one, which nobody is shown.
+	apis [tallies]apiStats
 	// errors counts what was answered by API and code.
-	errors [128][maxCode]atomic.Uint64
+	errors [tallies][maxCode]atomic.Uint64
+}
+
+// tallies is more than Kafka has APIs.
+const tallies = 128
+
+// tallyOf is where an API is counted.
+func tallyOf(k wire.Key) int {
+	if k < 0 || k >= tallies {
+		return tallies - 1
+	}
+	return int(k)
 }
 
 // maxCode is one more than the greatest error code that is counted, which
@@ -39,14 +52,14 @@ type apiStats struct {
 
 // received counts a request of so many bytes.
 func (s *Stats) received(k wire.Key, bytes int) {
-	a := &s.apis[k&127]
+	a := &s.apis[tallyOf(k)]
 	a.received.Add(1)
 	a.requestBytes.Add(uint64(bytes))
 }
 
 // answered counts an answer of so many bytes.
 func (s *Stats) answered(c *call, now time.Time, bytes int) {
-	a := &s.apis[c.Key&127]
+	a := &s.apis[tallyOf(c.Key)]
 	a.answerBytes.Add(uint64(bytes))
 	whole := now.Sub(c.began)
 	if !c.parked {
@@ -59,11 +72,11 @@ func (s *Stats) answered(c *call, now time.Time, bytes int) {
 }
 
 // unanswered counts a request that gets no answer.
-func (s *Stats) unanswered(k wire.Key) { s.apis[k&127].unanswered.Add(1) }
+func (s *Stats) unanswered(k wire.Key) { s.apis[tallyOf(k)].unanswered.Add(1) }
 
 func (s *Stats) failed(k wire.Key, e wire.ErrorCode) {
 	if e != wire.None {
-		s.errors[k&127][max(0, min(int(e), maxCode-1))].Add(1) // -1, UNKNOWN_SERVER_ERROR, has place 0.
+		s.errors[tallyOf(k)][max(0, min(int(e), maxCode-1))].Add(1) // -1, UNKNOWN_SERVER_ERROR, has place 0.
 	}
 }
 
@@ -80,7 +93,7 @@ type APIStats struct {
 
 // APIs calls each for every API that was asked.
 func (s *Stats) APIs(each func(k wire.Key, a *APIStats)) {
-	for i := range s.apis {
+	for i := range s.apis[:tallies-1] {
 		a := &s.apis[i]
 		if a.received.Load() == 0 {
 			continue
@@ -97,20 +110,29 @@ func (s *Stats) APIs(each func(k wire.Key, a *APIStats)) {
 	}
 }
 
-// Errors calls each for every API and code that was answered.
+// Errors calls each for every API and code that was answered; and, of the APIs
+// that we serve, for those codes of which a single one matters, before there is
+// one: a counter that appears with its first event cannot be seen to rise.
 func (s *Stats) Errors(each func(k wire.Key, e wire.ErrorCode, n uint64)) {
-	for i := range s.errors {
+	var served [len(s.errors)]bool
+	for _, op := range operations() {
+		served[op.key] = true
+	}
+	for i := range s.errors[:tallies-1] {
 		for code := range s.errors[i] {
-			if n := s.errors[i][code].Load(); n > 0 {
-				e := wire.ErrorCode(code)
-				if code == 0 {
-					e = wire.UnknownServerError
-				}
+			e := wire.ErrorCode(code)
+			if code == 0 {
+				e = wire.UnknownServerError
+			}
+			if n := s.errors[i][code].Load(); n > 0 || served[i] && grave(e) {
 				each(wire.Key(i), e, n)
 			}
 		}
 	}
 }
+
+// grave reports errors of which a single one is worth an alert.
+func grave(e wire.ErrorCode) bool { return e == wire.UnknownServerError || e == wire.KafkaStorageError }
 
 // logLimit lets through what strangers can provoke, a few lines in a while.
 type logLimit struct {

@@ -16,7 +16,11 @@ import (
 // tally is what the counters say, in words.
 func (n *node) tally() map[string]uint64 {
 	out := map[string]uint64{}
-	n.api.Stats().Errors(func(k wire.Key, e wire.ErrorCode, count uint64) { out[fmt.Sprint(k, " ", e)] = count })
+	n.api.Stats().Errors(func(k wire.Key, e wire.ErrorCode, count uint64) {
+		if count > 0 {
+			out[fmt.Sprint(k, " ", e)] = count
+		}
+	})
 	return out
 }
 
@@ -103,4 +107,41 @@ func TestTimesAreCounted(t *testing.T) {
 			t.Errorf("the connection is gone and its fetch waits: %+v", s)
 		}
 	})
+}
+
+// Requests of APIs that there are not are counted as no other's.
+func TestStrangeKeysAreNobodys(t *testing.T) {
+	var s Stats
+	for _, k := range []wire.Key{-32768, -1, tallies, tallies + wire.MetadataKey, 32767} {
+		s.received(k, 10)
+		s.unanswered(k)
+		s.failed(k, wire.UnknownServerError)
+	}
+	s.APIs(func(k wire.Key, a *APIStats) { t.Errorf("%v: %+v", k, a) })
+	s.Errors(func(k wire.Key, e wire.ErrorCode, n uint64) {
+		if n > 0 {
+			t.Errorf("%v: %d %v", k, n, e)
+		}
+	})
+}
+
+// Errors of which one is worth an alert are shown before there is one: who looks
+// at how they rise would miss the first.
+func TestGraveErrorsBeginAtZero(t *testing.T) {
+	var s Stats
+	found := map[string]bool{}
+	s.Errors(func(k wire.Key, e wire.ErrorCode, n uint64) {
+		if n != 0 {
+			t.Errorf("%v: %d %v", k, n, e)
+		}
+		found[fmt.Sprint(k, " ", e)] = true
+	})
+	for _, want := range []string{"Produce UNKNOWN_SERVER_ERROR", "Produce KAFKA_STORAGE_ERROR", "Fetch UNKNOWN_SERVER_ERROR", "PushTelemetry UNKNOWN_SERVER_ERROR"} {
+		if !found[want] {
+			t.Errorf("no %s", want)
+		}
+	}
+	if len(found) != 2*len(operations()) {
+		t.Errorf("%d", len(found))
+	}
 }

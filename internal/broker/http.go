@@ -29,7 +29,7 @@ func (b *Broker) serveHTTP() error {
 		b.log("broker").Warn("metrics not served: the port is taken", "err", err)
 		return nil
 	}
-	b.http = &http.Server{Handler: b.pages(), ReadHeaderTimeout: 5 * time.Second}
+	b.http = pageServer(b.pages())
 	b.httpAddr = l.Addr()
 	b.running.Go(func() {
 		if err := b.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -39,9 +39,23 @@ func (b *Broker) serveHTTP() error {
 	return nil
 }
 
-// maxScrapes is how many scrapes may run at a time: more is a mistake, or
-// somebody who wants the broker busy.
-const maxScrapes = 4
+const (
+	// maxScrapes is how many scrapes may run at a time: more is a mistake, or
+	// somebody who wants the broker busy.
+	maxScrapes = 4
+	// writeTimeout is how long somebody may take to read an answer, far more than
+	// Prometheus waits: who does not read would else keep a place among maxScrapes.
+	// Profiles have theirs in addition.
+	writeTimeout = 30 * time.Second
+	// idleTimeout is how long a connection may rest between two requests: a few
+	// times what lies between two scrapes.
+	idleTimeout = 5 * time.Minute
+)
+
+// pageServer bounds how long strangers may keep a connection.
+func pageServer(pages http.Handler) *http.Server {
+	return &http.Server{Handler: pages, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout}
+}
 
 // pages are what the port answers. Nothing of it goes through the default mux,
 // where packages register what they like.

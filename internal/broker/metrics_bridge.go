@@ -6,12 +6,12 @@ func bridgeMetrics() []metric {
 	return []metric{
 		{"bridge_peers", gauge, "Nodes of the Dafka mesh that the broker hears, with dafka.enable. 0 although there are some: no tower can be reached, or keys differ.", nil},
 		{"bridge_partitions", gauge, "Partitions of Dafka producers that the broker stores, and partitions that it publishes. Near dafka.max.partitions: producers are about to be refused; delete topics, or raise it.", nil},
-		{"bridge_stored_records_total", counter, "Records of Dafka producers that were stored.", nil},
-		{"bridge_stored_bytes_total", counter, "Bytes of their contents.", nil},
+		{"bridge_stored_records_total", counter, "Records of Dafka producers that were stored. Not rising although they publish: see bridge_peers and bridge_refused_messages_total.", nil},
+		{"bridge_stored_bytes_total", counter, "Bytes of the contents of those records. Compare with retention: it is what fills the disk.", nil},
 		{"bridge_refused_messages_total", counter, "Messages of Dafka producers that get no partition, and records that could not be stored. Rising: the log says whose, and why.", nil},
-		{"bridge_served_records_total", counter, "Records that were sent to Dafka nodes that missed them.", nil},
-		{"bridge_published_records_total", counter, "Records of topics with dafka.publish that were published.", nil},
-		{"bridge_dropped_messages_total", counter, "Messages that did not fit the queue of a Dafka node that reads slowly. It asks for the records again.", nil},
+		{"bridge_served_records_total", counter, "Records that were sent to Dafka nodes that missed them. Constantly many: the network loses messages, or consumers are slow.", nil},
+		{"bridge_published_records_total", counter, "Records of topics with dafka.publish that were published. Not rising although they are produced: see bridge_peers, and the log.", nil},
+		{"bridge_dropped_messages_total", counter, "Messages that did not fit the queue of a Dafka node that reads slowly. It asks for the records again: constantly many, make it faster.", nil},
 		{"bridge_malformed_messages_total", counter, "Messages from the Dafka mesh that were not understood. Rising: a node speaks another version, or is hostile.", nil},
 	}
 }

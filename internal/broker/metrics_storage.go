@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/internal/quota"
@@ -15,7 +16,7 @@ func quotaKey(k int) string { return quota.Kind(k).Key() }
 func replicaMetrics() []metric {
 	dir, part := []string{"dir"}, []string{"topic", "partition"}
 	return []metric{
-		{"replicas_partitions", gauge, "Partitions that this node has.", nil},
+		{"replicas_partitions", gauge, "Partitions that this node has. Tens of thousands: each costs memory and open files, so let topics have fewer.", nil},
 		{"replicas_offline_partitions", gauge, "Partitions that cannot be served. Not 0: a disk failed, or a directory is missing; the log says which.", nil},
 		{"replicas_log_bytes", gauge, "Bytes of all logs. Shorten retention.ms or retention.bytes before the disk is full.", nil},
 		{"replicas_segments", gauge, "Segments of all logs. Hundreds a partition: raise segment.bytes or segment.ms.", nil},
@@ -23,23 +24,23 @@ func replicaMetrics() []metric {
 		{"replicas_oldest_transaction_seconds", gauge, "Age of the oldest transaction that is open in a partition; 0 if none is. Above transaction.max.timeout.ms and some minutes it hangs, and read_committed readers of that partition with it: barnabas txn find-hanging names it, barnabas txn abort ends it.", nil},
 		{"replicas_unsynced_records", gauge, "Records appended and not durable yet. With durability=fsync it is what one sync takes; growing without end the disk is too slow.", nil},
 		{"replicas_flush_seconds", times, "Time to make a group of appends durable, which every acks=all waits for. When it is long the disk is: use a faster one, or more directories.", nil},
-		{"replicas_flushed_bytes_total", counter, "Bytes made durable. Divided by the number of flushes, how much one sync is shared by.", nil},
-		{"replicas_flushed_partitions_total", counter, "Partitions that flushes made durable. Divided by the number of flushes, how many share one.", nil},
+		{"replicas_flushed_bytes_total", counter, "Bytes made durable. Divided by the number of flushes, how much shares one: little, while flushes are slow, means that producers should send larger batches.", nil},
+		{"replicas_flushed_partitions_total", counter, "Partitions that flushes made durable. Divided by the number of flushes, how many share one: hundreds make flushes slow, so use more directories.", nil},
 		{"datadir_online", gauge, "1 while a data directory can be used. 0: replace the disk, or correct its mount, and restart.", dir},
 		{"datadir_free_bytes", gauge, "Free space of the file system of a data directory. Near 0, produce is refused: delete, or add space.", dir},
-		{"datadir_size_bytes", gauge, "Size of the file system of a data directory.", dir},
+		{"datadir_size_bytes", gauge, "Size of the file system of a data directory. Smaller than the disk: the directory is not where you think, or not mounted.", dir},
 		{"datadir_used_ratio", gauge, "How full the file system of a data directory is, from 0 to 1. Above 0.9: shorten retention, set log.retention.disk.percent, or add space.", dir},
 		{"datadir_full", gauge, "1 while a data directory has used up its reserve and refuses writes. Make space at once.", dir},
 		{"datadir_partitions", gauge, "Partitions in a data directory, copies on their way there included. Uneven: move some with kafka-reassign-partitions.", dir},
 		{"datadir_moving_partitions", gauge, "Partitions that are being copied to a data directory. For long: raise replica.alter.log.dirs.io.max.bytes.per.second.", dir},
-		{"datadir_deleted_segments_total", counter, "Segments deleted in a data directory, for whatever reason.", dir},
-		{"datadir_deleted_bytes_total", counter, "Bytes of deleted segments in a data directory, for whatever reason.", dir},
-		{"datadir_percent_limit", gauge, "log.retention.disk.percent, 0 while it is off.", dir},
+		{"datadir_deleted_segments_total", counter, "Segments deleted in a data directory, for whatever reason. Many a second: raise segment.bytes or segment.ms of small topics.", dir},
+		{"datadir_deleted_bytes_total", counter, "Bytes of deleted segments in a data directory, for whatever reason. Less than is produced, for longer than retention lasts: the disk fills.", dir},
+		{"datadir_percent_limit", gauge, "log.retention.disk.percent, 0 while it is off. Set it where a full disk would be worse than records that go early.", dir},
 		{"datadir_percent_deleted_bytes_total", counter, "Bytes deleted because of log.retention.disk.percent. Growing: topics keep less than their retention says, so add space, or shorten it.", dir},
 		{"datadir_percent_stuck", gauge, "1 while a file system is fuller than log.retention.disk.percent and nothing is left to delete. Something else fills it, or compacted topics do: make space.", dir},
-		{"partition_log_bytes", gauge, "Bytes of a partition's log. Shown with metrics.partitions=true.", part},
-		{"partition_segments", gauge, "Segments of a partition. Shown with metrics.partitions=true.", part},
-		{"partition_start_offset", gauge, "First offset of a partition. Shown with metrics.partitions=true.", part},
+		{"partition_log_bytes", gauge, "Bytes of a partition's log. Far more than in others of its topic: its keys are uneven. Shown with metrics.partitions=true.", part},
+		{"partition_segments", gauge, "Segments of a partition. Hundreds: raise segment.bytes or segment.ms of its topic. Shown with metrics.partitions=true.", part},
+		{"partition_start_offset", gauge, "First offset of a partition. Beyond where a group reads: that group has lost records to retention. Shown with metrics.partitions=true.", part},
 		{"partition_end_offset", gauge, "One past the last offset of a partition. Its rate is the records per second. Shown with metrics.partitions=true.", part},
 		{"partition_committed_offset", gauge, "How far a partition is committed. Behind the end for long: the disk is slow. Shown with metrics.partitions=true.", part},
 		{"partition_stable_offset", gauge, "How far read_committed readers get. Behind the committed offset for long: a transaction hangs. Shown with metrics.partitions=true.", part},
@@ -127,13 +128,13 @@ func number(b bool) int64 {
 
 func clusterMetrics() []metric {
 	return []metric{
-		{"metadata_topics", gauge, "Topics of the cluster.", nil},
-		{"metadata_partitions", gauge, "Partitions of the cluster.", nil},
+		{"metadata_topics", gauge, "Topics of the cluster. Growing by itself: clients make them by mistake, so set auto.create.topics.enable=false.", nil},
+		{"metadata_partitions", gauge, "Partitions of the cluster. Tens of thousands make starts longer: let topics have fewer.", nil},
 		{"metadata_brokers", gauge, "Brokers that are registered, by whether they may be given work. A fenced one: start it again, or unregister it.", []string{"state"}},
-		{"metadata_offset", gauge, "End of the metadata log. It grows with every change of topics and configurations.", nil},
-		{"metadata_epoch", gauge, "Leader epoch of the metadata log. It rises with every start.", nil},
-		{"metadata_controller", gauge, "1 while this node decides for the cluster. The sum over a cluster is 1: else nobody, or more than one, does.", nil},
-		{"metadata_leaders", gauge, "Partitions that this node leads.", nil},
+		{"metadata_offset", gauge, "End of the metadata log. It grows with every change of topics and configurations: when it never rests, find out who changes them.", nil},
+		{"metadata_epoch", gauge, "Leader epoch of the metadata log. It rises with every start: when nobody started the node, look in the log why it ended.", nil},
+		{"metadata_controller", gauge, "1 while this node decides for the cluster. The sum over a cluster is 1: else nobody, or more than one, does; look whether its nodes run and reach each other.", []string{"cluster"}},
+		{"metadata_leaders", gauge, "Partitions that this node leads. 0 in a cluster that works: it is fenced, or has just started.", nil},
 		{"metadata_leaderless_partitions", gauge, "Partitions without a leader, which nobody can use. Not 0: start the brokers that have them.", nil},
 		{"metadata_under_replicated_partitions", gauge, "Partitions that this node leads and not all replicas of which are in sync. Not 0 for long: a broker is down or slow.", nil},
 		{"metadata_under_min_isr_partitions", gauge, "Partitions that this node leads with fewer in-sync replicas than min.insync.replicas. Not 0: acks=all is refused, so bring replicas back.", nil},
@@ -150,7 +151,7 @@ func (c *collector) cluster(s sink) {
 	s.level("metadata_brokers", int64(len(image.Brokers())-live), "fenced")
 	s.level("metadata_offset", int64(image.End()))
 	s.level("metadata_epoch", int64(c.b.quorum.Epoch()))
-	s.level("metadata_controller", 1)
+	s.level("metadata_controller", 1, c.b.ClusterID())
 	h := c.health(image)
 	s.level("metadata_leaders", h.leaders)
 	s.level("metadata_leaderless_partitions", h.leaderless)
@@ -169,8 +170,8 @@ func (c *collector) health(image *metadata.Image) (h health) {
 	image.Topics("", func(t *metadata.Topic) bool {
 		minISR := byDefault
 		if text, ok := image.Config(metadata.Resource{Type: metadata.ResourceTopic, Name: t.Name})["min.insync.replicas"]; ok {
-			if n, err := strconv.Atoi(text); err == nil {
-				minISR = n
+			if n, err := config.ParseInt(text); err == nil {
+				minISR = int(n)
 			}
 		}
 		for _, p := range t.Partitions {

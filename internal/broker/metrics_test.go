@@ -1,10 +1,14 @@
 package broker
 
 import (
+	"bufio"
 	"crypto/rand"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"io"
+	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,11 +17,13 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/barnabas-log/barnabas/internal/controller"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/quota"
 	"github.com/barnabas-log/barnabas/internal/vfs"
+	"github.com/barnabas-log/barnabas/wire"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write docs/operating/metrics.md anew")
@@ -75,7 +81,9 @@ func TestMetrics(t *testing.T) {
 		f(`barnabas_listener_connections{listener="PLAINTEXT"} 0`)
 		f(`barnabas_partition_end_offset{partition="2",topic="t"} 0`)
 		f(`barnabas_quota_entities{key="producer_byte_rate"} 0`)
-		f("barnabas_metadata_controller 1")
+		f(`barnabas_metadata_controller{cluster="` + b.ClusterID() + `"} 1`)
+		f(`barnabas_api_errors_total{api="Produce",code="UNKNOWN_SERVER_ERROR"} 0`)
+		f(`barnabas_api_errors_total{api="Produce",code="KAFKA_STORAGE_ERROR"} 0`)
 		if err := b.Stop(); err != nil {
 			t.Error(err)
 		}
@@ -109,6 +117,15 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// Per-partition series come and go while the node runs.
+func TestPartitionMetrics(t *testing.T) {
+	decidesBroker(t, "metrics.partitions=true", false, true, func(w *world) bool {
+		w.create("t")
+		_, page := get(t, w.b, "/metrics")
+		return strings.Contains(page, `barnabas_partition_end_offset{partition="0",topic="t"} 0`)
+	})
+}
+
 // Per-partition series are there only for who asks for them.
 func TestPartitionMetricsAreOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -137,6 +154,91 @@ func TestProfiles(t *testing.T) {
 		if err := b.Stop(); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// Whatever clients push, /metrics is a page that Prometheus takes: one name for
+// metrics of several kinds must not make two series of one.
+func TestMixedClientMetrics(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.subscribe("s", "metrics=*")
+		get1 := ask[*wire.GetTelemetrySubscriptionsResponse](w.main(), wire.NewGetTelemetrySubscriptionsRequest())
+		field := func(number byte, fields ...[]byte) []byte {
+			body := slices.Concat(fields...)
+			return append([]byte{number<<3 | 2, byte(len(body))}, body...)
+		}
+		fixed := func(number byte, bits uint64) []byte {
+			return binary.LittleEndian.AppendUint64([]byte{number<<3 | 1}, bits)
+		}
+		varint := func(number, v byte) []byte { return []byte{number << 3, v} }
+		value := field(1, fixed(4, math.Float64bits(2)))
+		name := field(1, []byte("x"))
+		q := wire.NewPushTelemetryRequest()
+		q.ClientInstanceID, q.SubscriptionID, q.Terminating = get1.ClientInstanceID, get1.SubscriptionID, true
+		q.Metrics = field(1, field(2,
+			field(2, name, field(5, value)),
+			field(2, name, field(7, value, varint(2, 1), varint(3, 1))),
+			field(2, name, field(9, field(1, fixed(4, 3), fixed(5, math.Float64bits(6))), varint(2, 1))),
+		))
+		if code := ask[*wire.PushTelemetryResponse](w.main(), q).ErrorCode; code != 0 {
+			t.Fatal(code)
+		}
+		code, page := get(t, w.b, "/metrics")
+		if code != http.StatusOK {
+			t.Fatalf("%d: %s", code, page)
+		}
+		for _, want := range []string{
+			`barnabas_client_values_sum{metric="x",software="unknown",version="unknown"} 8`,
+			`barnabas_client_values_count{metric="x",software="unknown",version="unknown"} 4`,
+			`barnabas_client_counts_total{metric="x",software="unknown",version="unknown"} 2`,
+		} {
+			if !strings.Contains(page, want+"\n") {
+				t.Errorf("no %s", want)
+			}
+		}
+	})
+}
+
+// Who asks for metrics and does not read them keeps others out for a while, not
+// for ever.
+func TestSlowScrapesEnd(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{}), at: &net.TCPAddr{}}
+		server := pageServer(w.b.pages())
+		ended := make(chan error)
+		go func() { ended <- server.Serve(l) }()
+		scrape := func() net.Conn {
+			ours, theirs := net.Pipe()
+			l.conns <- theirs
+			io.WriteString(ours, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+			return ours
+		}
+		status := func(c net.Conn) int {
+			r, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.StatusCode
+		}
+		var all []net.Conn
+		for range maxScrapes {
+			all = append(all, scrape())
+		}
+		synctest.Wait()
+		all = append(all, scrape())
+		if code := status(all[maxScrapes]); code != http.StatusServiceUnavailable {
+			t.Errorf("more than %d scrapes at a time: %d", maxScrapes, code)
+		}
+		time.Sleep(writeTimeout + time.Second)
+		all = append(all, scrape())
+		if code := status(all[maxScrapes+1]); code != http.StatusOK {
+			t.Errorf("after others did not read for %v: %d", writeTimeout, code)
+		}
+		for _, c := range all {
+			c.Close()
+		}
+		server.Close()
+		<-ended
 	})
 }
 
@@ -171,6 +273,10 @@ func TestMetricTables(t *testing.T) {
 		seen[m.name] = true
 		if !strings.HasSuffix(m.help, ".") || len(m.help) < 15 {
 			t.Errorf("%s: no sentence: %q", m.name, m.help)
+		}
+		// What it is, and behind it when to do what.
+		if what := strings.TrimSuffix(m.help, " Shown with metrics.partitions=true."); !strings.Contains(what, ". ") && !strings.Contains(what, ": ") {
+			t.Errorf("%s: its help does not say what to do: %q", m.name, m.help)
 		}
 		if total := strings.HasSuffix(m.name, "_total"); total != (m.kind == counter) {
 			t.Errorf("%s is a %s", m.name, m.kind)

@@ -30,12 +30,18 @@ func decidesBroker[T comparable](t *testing.T, option string, unset, set T, f fu
 	nothing := func(*world) {}
 	run("without "+name, nil, nothing, unset)
 	run("with "+option, []string{option}, nothing, set)
-	switch k, _ := config.LookupBrokerKey(name); k.Update {
+	k, _ := config.LookupBrokerKey(name)
+	update := k.Update
+	if strings.HasPrefix(name, "listener.name.") { // The limits of one listener.
+		update = config.ClusterWide
+	}
+	switch update {
 	case config.ClusterWide:
 		run("all given "+option, nil, func(w *world) { w.set(option) }, set)
 		fallthrough
 	case config.PerBroker:
 		run("one given "+option, nil, func(w *world) { w.setFor("1", option) }, set)
+		run("none given "+name+" any more", nil, func(w *world) { w.setFor("1", option); w.setFor("1", name) }, unset)
 	}
 }
 

@@ -229,7 +229,7 @@ func TestGroupsOwnSettings(t *testing.T) {
 		}
 	}
 	inWorld(t, []string{"group.consumer.heartbeat.interval.ms=6000"}, func(w *world) {
-		own(w, "consumer.heartbeat.interval.ms", "7000")
+		own(w, "consumer.heartbeat.interval.ms", " 7000 ") // Stored as it came, as Kafka does.
 		if got := w.beat(heartbeat(one)).HeartbeatIntervalMs; got != 7000 {
 			t.Errorf("heartbeats each %d ms", got)
 		}

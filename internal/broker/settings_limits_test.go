@@ -103,21 +103,15 @@ func TestTelemetrySettings(t *testing.T) {
 	})
 }
 
+// subscribe makes a subscription to client metrics.
+func (w *world) subscribe(name string, settings ...string) { w.alter(16, name, settings...) }
+
 // TestSubscriptions: clients are asked for what subscriptions say.
 func TestSubscriptions(t *testing.T) {
 	f := func(every int32, metrics string, settings ...string) {
 		t.Helper()
 		inWorld(t, nil, func(w *world) {
-			q := wire.NewIncrementalAlterConfigsRequest()
-			r := wire.IncrementalAlterConfigsRequestAlterConfigsResource{ResourceType: 16, ResourceName: "s"}
-			for _, s := range settings {
-				name, value, _ := strings.Cut(s, "=")
-				r.Configs = append(r.Configs, wire.IncrementalAlterConfigsRequestAlterableConfig{Name: name, Value: &value})
-			}
-			q.Resources = []wire.IncrementalAlterConfigsRequestAlterConfigsResource{r}
-			if code := ask[*wire.IncrementalAlterConfigsResponse](w.main(), q).Responses[0].ErrorCode; code != 0 {
-				t.Fatal(code)
-			}
+			w.subscribe("s", settings...)
 			got := ask[*wire.GetTelemetrySubscriptionsResponse](w.main(), wire.NewGetTelemetrySubscriptionsRequest())
 			if got.PushIntervalMs != every || fmt.Sprint(got.RequestedMetrics) != metrics {
 				t.Errorf("%v: each %d ms %v", settings, got.PushIntervalMs, got.RequestedMetrics)
@@ -126,6 +120,7 @@ func TestSubscriptions(t *testing.T) {
 	}
 	f(300000, "[org.apache.]", "metrics=org.apache.")
 	f(60000, "[org.apache.]", "metrics=org.apache.", "interval.ms=60000")
+	f(60000, "[org.apache.]", "metrics=org.apache.", "interval.ms= 60000 ")
 	f(300000, "[org.apache.]", "metrics=org.apache.", "match=client_id=test")
 	f(300000, "[]", "metrics=org.apache.", "match=client_id=other")
 }

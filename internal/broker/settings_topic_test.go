@@ -21,34 +21,47 @@ type setting struct {
 }
 
 // decides checks that what f sees depends on a setting, in whichever way a
-// topic comes to it: by its own config, by the file of the broker, and while
-// the broker runs, where Kafka can change it then.
+// topic comes to it: by its own config, given at its birth or later, by the file
+// of the broker, and while the broker runs, where Kafka can change it then, for
+// all brokers or for one; and that what is taken away has no effect any more.
 func decides[T comparable](t *testing.T, s setting, unset, set T, f func(w *world) T) {
 	t.Helper()
-	run := func(how string, options []string, dynamic string, configs []string, want T) {
+	run := func(how string, options, configs []string, change func(w *world), want T) {
 		t.Helper()
 		inWorld(t, append(options, s.with...), func(w *world) {
 			w.create("t", append(configs, s.topics...)...)
-			if dynamic != "" {
-				w.set(dynamic)
-			}
+			change(w)
 			if got := f(w); got != want {
 				t.Errorf("%s: %v, want %v", how, got, want)
 			}
 		})
 	}
-	run("nothing set beside "+s.topic, nil, "", nil, unset)
+	nothing := func(*world) {}
+	run("nothing set beside "+s.topic, nil, nil, nothing, unset)
 	if s.topic != "" {
-		run("topic with "+s.topic, nil, "", []string{s.topic}, set)
+		name, _, _ := strings.Cut(s.topic, "=")
+		run("topic with "+s.topic, nil, []string{s.topic}, nothing, set)
+		run("topic given "+s.topic, nil, nil, func(w *world) { w.alter(ofTopic, "t", s.topic) }, set)
+		run("topic without "+name+" any more", nil, []string{s.topic}, func(w *world) { w.alter(ofTopic, "t", name) }, unset)
 	}
 	for _, b := range s.brokers {
-		run("broker with "+b, []string{b}, "", nil, set)
+		run("broker with "+b, []string{b}, nil, nothing, set)
 		name, _, _ := strings.Cut(b, "=")
 		if k, _ := config.LookupBrokerKey(name); !k.ReadOnly() {
-			run("broker given "+b, nil, b, nil, set)
+			run("all brokers given "+b, nil, nil, func(w *world) { w.set(b) }, set)
+			run("the broker given "+b, nil, nil, func(w *world) { w.setFor("1", b) }, set)
+			run("nobody given "+name+" any more", nil, nil, func(w *world) {
+				w.set(b)
+				w.setFor("1", b)
+				w.set(name)
+				w.setFor("1", name)
+			}, unset)
 		}
 	}
 }
+
+// ofTopic is Kafka's type of a topic among resources.
+const ofTopic = 2
 
 func TestRetentionSettings(t *testing.T) {
 	decides(t, setting{

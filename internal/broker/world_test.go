@@ -344,17 +344,26 @@ func (w *world) set(setting string) {
 	w.setFor("", setting)
 }
 
-func (w *world) setFor(broker, setting string) {
+func (w *world) setFor(broker, setting string) { w.t.Helper(); w.alter(4, broker, setting) }
+
+// alter gives configs, key=value, to a resource of a type while the node runs,
+// or takes them away: key alone.
+func (w *world) alter(kind int8, resource string, settings ...string) {
 	w.t.Helper()
-	name, value, _ := strings.Cut(setting, "=")
+	x := wire.IncrementalAlterConfigsRequestAlterConfigsResource{ResourceType: kind, ResourceName: resource}
+	for _, s := range settings {
+		name, value, set := strings.Cut(s, "=")
+		c := wire.IncrementalAlterConfigsRequestAlterableConfig{Name: name, Value: &value}
+		if !set {
+			c.ConfigOperation, c.Value = 1, nil
+		}
+		x.Configs = append(x.Configs, c)
+	}
 	q := wire.NewIncrementalAlterConfigsRequest()
-	q.Resources = []wire.IncrementalAlterConfigsRequestAlterConfigsResource{{
-		ResourceType: 4, ResourceName: broker,
-		Configs: []wire.IncrementalAlterConfigsRequestAlterableConfig{{Name: name, Value: &value}},
-	}}
+	q.Resources = []wire.IncrementalAlterConfigsRequestAlterConfigsResource{x}
 	for _, r := range ask[*wire.IncrementalAlterConfigsResponse](w.main(), q).Responses {
 		if r.ErrorCode != 0 {
-			w.t.Fatalf("%s: %d %s", setting, r.ErrorCode, *r.ErrorMessage)
+			w.t.Fatalf("%v: %d %s", settings, r.ErrorCode, *r.ErrorMessage)
 		}
 	}
 	synctest.Wait()

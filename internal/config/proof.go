@@ -19,8 +19,8 @@ func proofs() map[string]string {
 			"message.timestamp.type log.message.timestamp.type cleanup.policy log.cleanup.policy record.validation",
 		"broker.TestCompactionSettings": "min.cleanable.dirty.ratio log.cleaner.min.cleanable.ratio min.compaction.lag.ms log.cleaner.min.compaction.lag.ms " +
 			"max.compaction.lag.ms log.cleaner.max.compaction.lag.ms delete.retention.ms log.cleaner.delete.retention.ms",
-		"replicas.TestCleanerSettings": "log.cleaner.enable log.cleaner.backoff.ms log.cleaner.io.max.bytes.per.second log.cleaner.threads",
-		"replicas.TestCleanerMemory":   "log.cleaner.dedupe.buffer.size log.cleaner.io.buffer.size log.cleaner.io.buffer.load.factor",
+		"broker.TestCleanerRunSettings":    "log.cleaner.enable log.cleaner.backoff.ms log.cleaner.io.max.bytes.per.second log.cleaner.threads",
+		"broker.TestCleanerMemorySettings": "log.cleaner.dedupe.buffer.size log.cleaner.io.buffer.size log.cleaner.io.buffer.load.factor",
 
 		"broker.TestRequestSettings": "socket.request.max.bytes fetch.max.bytes queued.max.request.bytes max.request.partition.size.limit " +
 			"max.incremental.fetch.session.cache.slots",
@@ -39,7 +39,7 @@ func proofs() map[string]string {
 		"broker.TestSocketSettings":      "socket.send.buffer.bytes socket.receive.buffer.bytes socket.listen.backlog.size",
 		"broker.TestPagesListen":         "http.listen",
 		"broker.TestProfiles":            "http.pprof",
-		"broker.TestMetrics":             "metrics.partitions",
+		"broker.TestPartitionMetrics":    "metrics.partitions",
 		"broker.TestLogLevelSetting":     "log.level",
 		"cmd/barnabas.TestFormatOfLog":   "log.format",
 

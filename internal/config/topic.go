@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -253,6 +254,12 @@ func scaled(key *Key, v value, scale int64) value {
 	}
 	v.int *= scale
 	return v
+}
+
+// ParseInt reads a whole number of an INT key as it is stored, which may have white space around it.
+func ParseInt(text string) (int32, error) {
+	n, err := strconv.ParseInt(javaTrim(text), 10, 32)
+	return int32(n), err
 }
 
 // Millis turns Kafka's milliseconds into a duration; what does not fit is the longest there is, 292 years.

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/barnabas-log/barnabas/internal/config"
 )
 
 // The keys of a CLIENT_METRICS resource.
@@ -66,7 +67,7 @@ func attribute(name string) (func(*Identity) string, bool) {
 func ParseSubscription(name string, configs map[string]string) (*Subscription, error) {
 	s := &Subscription{Name: name, Metrics: splitList(configs[metricsKey]), Interval: DefaultInterval}
 	if text, ok := configs[intervalKey]; ok {
-		ms, err := strconv.ParseInt(text, 10, 32)
+		ms, err := config.ParseInt(text)
 		if err != nil {
 			return nil, fmt.Errorf("telemetry: subscription %s: %s %q", name, intervalKey, text)
 		}

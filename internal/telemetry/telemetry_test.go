@@ -231,12 +231,16 @@ func TestTotals(t *testing.T) {
 	add(a, Point{"queue", Value, 7, 0})
 	add(a, Point{"queue", Value, -2, 0})
 	add(a, Point{"wait", Distribution, 2.5, 10})
+	add(a, Point{"both", Distribution, 2, 10})
+	add(a, Point{"both", Value, 3, 0})
+	add(a, Point{"both", Delta, 4, 0})
 	add(&Identity{Software: string(make([]byte, 100))}, Point{"sent", Delta, 1, 0})
 	for _, bad := range []Point{
 		{"sent", Delta, math.NaN(), 0},
 		{"sent", Delta, math.Inf(1), 0},
 		{"sent", Value, -1e19, 0},
 		{"sent", Delta, -1, 0},
+		{"wait", Distribution, 1, 1 << 63},
 		{"", Value, 1, 0},
 		{"a b", Value, 1, 0},
 		{"\xff", Value, 1, 0},
@@ -245,13 +249,15 @@ func TestTotals(t *testing.T) {
 		add(a, bad)
 	}
 	want := []Total{
+		{"both", "java", "1", Value, 5, 11, 3}, // One series of sums and counts, whoever calls it what.
+		{"both", "java", "1", Delta, 4, 1, 4},
 		{"queue", "java", "1", Value, 5, 2, 7},
 		{"sent", "java", "1", Delta, 7, 2, 4},
 		{"sent", "librdkafka", "2", Delta, 5, 1, 5},
 		{"sent", "other", "other", Delta, 1, 1, 1},
 		{"wait", "java", "1", Distribution, 2.5, 10, 0},
 	}
-	if d := cmp.Diff(want, all.All(now)); d != "" || all.Dropped != 8 {
+	if d := cmp.Diff(want, all.All(now)); d != "" || all.Dropped != 9 {
 		t.Errorf("%d dropped, %s", all.Dropped, d)
 	}
 	if left := all.All(now.Add(idleSeries + 1)); len(left) != 0 {

@@ -40,9 +40,11 @@ type Totals struct {
 // software is what a client says it runs.
 type software struct{ name, version string }
 
+// seriesKey names a series. Values and distributions of one name share it: both
+// are a sum and a count, and whoever shows them has one name for them.
 type seriesKey struct {
 	metric string
-	kind   Kind
+	delta  bool
 	of     software
 }
 
@@ -51,7 +53,7 @@ type series struct {
 	sum      float64
 	count    uint64
 	max      [2]float64 // Of this window and the one before.
-	windowOf time.Time
+	windowOf time.Time  // Zero if there were distributions only.
 }
 
 // NewTotals returns empty totals.
@@ -61,11 +63,11 @@ func NewTotals() *Totals {
 
 // Add adds one point that a client pushed.
 func (t *Totals) Add(now time.Time, who *Identity, p Point) {
-	if !(math.Abs(p.Value) <= maxValue) || !cleanName(p.Name) || p.Kind == Delta && p.Value < 0 {
+	if !(math.Abs(p.Value) <= maxValue) || p.Count > maxValue || !cleanName(p.Name) || p.Kind == Delta && p.Value < 0 {
 		t.Dropped++
 		return
 	}
-	s := t.find(now, seriesKey{p.Name, p.Kind, t.softwareOf(now, who)})
+	s := t.find(now, seriesKey{p.Name, p.Kind == Delta, t.softwareOf(now, who)})
 	if s == nil {
 		t.Dropped++
 		return
@@ -78,6 +80,18 @@ func (t *Totals) Add(now time.Time, who *Identity, p Point) {
 	}
 	s.count++
 	s.peak(now, p.Value)
+}
+
+// kind is what the points of a series were: of values and distributions, values
+// if there was one.
+func (s *series) kind(delta bool) Kind {
+	switch {
+	case delta:
+		return Delta
+	case s.windowOf.IsZero():
+		return Distribution
+	}
+	return Value
 }
 
 // greatest is the greatest value lately.
@@ -177,7 +191,7 @@ func (t *Totals) All(now time.Time) []Total {
 	t.expire(now)
 	out := make([]Total, 0, len(t.series))
 	for k, s := range t.series {
-		out = append(out, Total{k.metric, k.of.name, k.of.version, k.kind, s.sum, s.count, s.greatest(now)})
+		out = append(out, Total{k.metric, k.of.name, k.of.version, s.kind(k.delta), s.sum, s.count, s.greatest(now)})
 	}
 	slices.SortFunc(out, func(a, b Total) int {
 		return cmp.Or(

@@ -2,9 +2,9 @@ package group
 
 import (
 	"slices"
-	"strconv"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 )
 
@@ -164,7 +164,7 @@ func (m *Machine) own(group, key string, usual, low, high time.Duration) time.Du
 	if !ok {
 		return usual
 	}
-	millis, err := strconv.ParseInt(text, 10, 32)
+	millis, err := config.ParseInt(text)
 	if err != nil {
 		return usual
 	}
