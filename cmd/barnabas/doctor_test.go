@@ -206,3 +206,33 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("a file: %+v", x)
 	}
 }
+
+// A directory without meta.properties is new, unless a metadata log says that it was lost.
+func TestIdentityOfDirectory(t *testing.T) {
+	dir := t.TempDir()
+	f := func(want level, says string) {
+		t.Helper()
+		d := newTestDoctor()
+		d.checkIdentity(dir)
+		if got := d.only(t); got.Level != want || !strings.Contains(got.Found, says) {
+			t.Errorf("%+v, want %s, %q", got, want, says)
+		}
+	}
+	f(levelOK, "no broker's yet")
+	for _, name := range []string{"__cluster_metadata-0", "letters-0", "letters-1"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f(levelChange, "no meta.properties")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "meta.properties"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	f(levelChange, "damaged")
+	write("version=1\nnode.id=7\ncluster.id=c\n")
+	f(levelOK, "of node 7, cluster c, 2 partitions")
+}

@@ -25,14 +25,14 @@ func isDirOf(path, cluster string, id model.NodeID) bool {
 	return err == nil && m.Cluster == cluster && m.Node == id
 }
 
-// countLogs counts the partitions in a data directory.
+// countLogs counts the partitions in a data directory, as node status does: without the metadata log.
 func countLogs(dir string) (n int) {
 	infos, err := vfs.OS{}.ReadDir(dir)
 	if err != nil {
 		return 0
 	}
 	for _, info := range infos {
-		if l, ok := datadir.ParseLogDir(info.Name); ok && info.Dir && l.Kind == datadir.Live {
+		if l, ok := datadir.ParseLogDir(info.Name); ok && info.Dir && l.Kind == datadir.Live && info.Name != datadir.MetadataLog {
 			n++
 		}
 	}
@@ -44,7 +44,7 @@ func countLogs(dir string) (n int) {
 func (d *doctor) checkDir(dir string) {
 	at, err := existing(dir)
 	if err != nil {
-		d.change("directory "+dir, "make it, and give it to the user that the broker runs as", "%v", err)
+		d.change("directory "+dir, "name a directory that the user whom the broker runs as may use", "%v", err)
 		return
 	}
 	d.checkIdentity(dir)
@@ -84,7 +84,12 @@ func existing(dir string) (string, error) {
 func (d *doctor) checkIdentity(dir string) {
 	check := "directory " + dir
 	b, err := vfs.ReadFile(vfs.OS{}, filepath.Join(dir, datadir.MetaFile), 1<<20)
+	const advice = "restore " + datadir.MetaFile + " from a backup; without it the directory is nobody's"
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, lost := os.Stat(filepath.Join(dir, datadir.MetadataLog)); lost == nil {
+			d.change(check, advice, "a metadata log, and no %s", datadir.MetaFile)
+			return
+		}
 		d.ok(check, "no broker's yet")
 		return
 	}
@@ -93,7 +98,7 @@ func (d *doctor) checkIdentity(dir string) {
 		m, err = datadir.ParseMeta(b)
 	}
 	if err != nil {
-		d.change(check, "restore "+datadir.MetaFile+" from a backup; without it the directory is nobody's", "%v", err)
+		d.change(check, advice, "%v", err)
 		return
 	}
 	d.ok(check, "of node %d, cluster %s, %s", m.Node, m.Cluster, count(countLogs(dir), "partition"))

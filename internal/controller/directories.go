@@ -25,10 +25,7 @@ func Restart(image *metadata.Image, self model.NodeID, online []model.UUID) []me
 		switch {
 		case isOnline(p, online):
 			m := change(t, index)
-			m.Leader, m.Isr = int32(self), []int32{int32(self)}
-			if len(p.ELR)+len(p.LastKnownELR) > 0 {
-				m.EligibleLeaderReplicas, m.LastKnownElr = []int32{}, []int32{}
-			}
+			lead(m, p, self)
 			records = append(records, metadata.Record{Message: m, Version: partitionChangeVersion})
 		case p.Leader != model.NoNode:
 			m := leaderless(t, index, self)
@@ -65,7 +62,9 @@ type Placement struct {
 }
 
 // AssignDirectories tells where a broker's replicas lie (KIP-858). What is gone
-// meanwhile, or known, is left out.
+// meanwhile, or known, is left out. A partition without a leader that is found in
+// another directory than it was believed in, one that lost its meta.properties,
+// say, is led again by who has all there is of it.
 func AssignDirectories(image *metadata.Image, self model.NodeID, where []Placement) []metadata.Record {
 	var records []metadata.Record
 	for _, w := range where {
@@ -82,6 +81,9 @@ func AssignDirectories(image *metadata.Image, self model.NodeID, where []Placeme
 		m.Directories = make([]model.UUID, len(p.Replicas))
 		copy(m.Directories, p.Directories)
 		m.Directories[i] = w.Directory
+		if p.Leader == model.NoNode && len(p.Replicas) == 1 {
+			lead(m, p, self)
+		}
 		records = append(records, metadata.Record{Message: m, Version: partitionChangeVersion})
 	}
 	return records
@@ -109,6 +111,14 @@ func change(t *metadata.Topic, index int32) *wire.PartitionChangeRecord {
 	m := wire.NewPartitionChangeRecord()
 	m.TopicID, m.PartitionID = t.ID, index
 	return m
+}
+
+// lead makes the only replica of a partition its leader.
+func lead(m *wire.PartitionChangeRecord, p *metadata.Partition, self model.NodeID) {
+	m.Leader, m.Isr = int32(self), []int32{int32(self)}
+	if len(p.ELR)+len(p.LastKnownELR) > 0 {
+		m.EligibleLeaderReplicas, m.LastKnownElr = []int32{}, []int32{}
+	}
 }
 
 // leaderless takes the leader from a partition that has no other replica.

@@ -66,6 +66,10 @@ func TestDirectories(t *testing.T) {
 	if again := AssignDirectories(c.track.Image(), 1, moved); len(again) != 0 {
 		t.Errorf("assigned twice: %v", again)
 	}
+	c.apply(AssignDirectories(c.track.Image(), 1, []Placement{{c.track.Image().Topic("bad").ID, 0, a}}))
+	f("found elsewhere", "bad", seen{1, 4, me, nil, nil, a})
+	c.apply(Restart(c.track.Image(), 1, []model.UUID{b}))
+	f("gone again", "bad", seen{model.NoNode, 5, nil, nil, me, a})
 	// The records survive a snapshot.
 	copied, err := metadata.FromSnapshot(c.track.Image().End(), c.track.Image().Snapshot())
 	if err != nil || !cmp.Equal(copied.Topic("bad").Partitions[0].LastKnownELR, me) {
