@@ -13,8 +13,8 @@ import (
 	"github.com/barnabas-log/barnabas/wire"
 )
 
-// describeTopicPartitions pages through topics in the order of their names.
-// Those that do not exist come after those that do.
+// describeTopicPartitions pages through topics in the order of their names,
+// those that do not exist among them.
 func (s *session) describeTopicPartitions(_ *call, q *wire.DescribeTopicPartitionsRequest) wire.Response {
 	r := wire.NewDescribeTopicPartitionsResponse()
 	if refused := refusePages(q); refused != wire.None {
@@ -25,12 +25,15 @@ func (s *session) describeTopicPartitions(_ *call, q *wire.DescribeTopicPartitio
 		return r
 	}
 	image := s.opts.Metadata.Image()
-	var missing []string
 	left := max(1, min(int(q.ResponsePartitionLimit), s.opts.Config.MaxPartitionsShown))
 	for _, name := range s.namesToDescribe(image, q, left) {
+		if left <= 0 {
+			r.NextCursor = &wire.DescribeTopicPartitionsResponseCursor{TopicName: name}
+			break
+		}
 		t := image.Topic(name)
 		if t == nil {
-			missing = append(missing, name)
+			describeNoTopic(r, name)
 			continue
 		}
 		first := 0
@@ -38,29 +41,30 @@ func (s *session) describeTopicPartitions(_ *call, q *wire.DescribeTopicPartitio
 			first = int(q.Cursor.PartitionIndex)
 		}
 		end := min(len(t.Partitions), first+left)
-		if left > 0 {
-			s.describePartitions(r, t, first, end)
-			left -= max(0, end-first)
-		} else {
-			end = first
-		}
+		s.describePartitions(r, t, first, end)
+		left -= max(0, end-first)
 		if end < len(t.Partitions) {
 			r.NextCursor = &wire.DescribeTopicPartitionsResponseCursor{TopicName: name, PartitionIndex: int32(end)}
 			break
 		}
 	}
-	for _, name := range missing {
-		x := wire.Extend(&r.Topics)
-		x.Name, x.ErrorCode, x.TopicAuthorizedOperations = &name, int16(wire.UnknownTopicOrPartition), topicOperations
-	}
 	return r
+}
+
+// describeNoTopic shows a name that no topic has, or can have.
+func describeNoTopic(r *wire.DescribeTopicPartitionsResponse, name string) {
+	x := wire.Extend(&r.Topics)
+	x.Name, x.ErrorCode, x.TopicAuthorizedOperations = &name, int16(wire.UnknownTopicOrPartition), topicOperations
+	if controller.CheckName(name) != nil {
+		x.ErrorCode = int16(wire.InvalidTopicException)
+	}
 }
 
 // refusePages finds what makes Kafka refuse a request as a whole.
 func refusePages(q *wire.DescribeTopicPartitionsRequest) wire.ErrorCode {
 	named := false
 	for i := range q.Topics {
-		if controller.CheckName(q.Topics[i].Name) != nil {
+		if q.Topics[i].Name == "" {
 			return wire.UnknownServerError
 		}
 		named = named || q.Cursor != nil && q.Cursor.TopicName == q.Topics[i].Name

@@ -37,7 +37,8 @@
 // VERSIONS is all, N, or N-M: the request is sent in each of them. Options of call: label=TEXT; cut=N drops the last N bytes of
 // the request, add=HEX appends bytes; client=NAME sets the client id (client= is an empty one, client=null none); as=N writes version N into the header;
 // later=NAME sends it on another connection, of that name, and goes on without its answer.
-// Inside JSON, "$NAME" is a saved value, and ${NAME} in a longer string its text; ${v} is the version.
+// Inside JSON, "$NAME" is a saved value, and ${NAME} in a longer string its text; ${v} is the version,
+// and ${TEXT*TIMES} a text that many times.
 // Records are a batch, or a list of batches: see [batch]. raw WHAT is a sequence of i8=N, i16=N, i32=N, i64=N, str=TEXT, hex=BYTES, zeros=N;
 // frame in front writes the size, as=API:VERSION in front reads the answer.
 //

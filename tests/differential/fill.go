@@ -130,7 +130,7 @@ func (s scope) fillSlice(dst reflect.Value, elements []any) error {
 	return nil
 }
 
-// expand resolves $NAME, which keeps its type, and ${NAME} within text.
+// expand resolves $NAME, which keeps its type, and ${NAME} and ${TEXT*TIMES} within text.
 func (s scope) expand(text string) (any, error) {
 	if name, ok := strings.CutPrefix(text, "$"); ok && !strings.HasPrefix(name, "{") {
 		v, known := s[name]
@@ -147,13 +147,26 @@ func (s scope) expand(text string) (any, error) {
 			return b.String(), nil
 		}
 		name, after, _ := strings.Cut(rest, "}")
-		v, known := s[name]
-		if !known {
-			return nil, fmt.Errorf("nothing saved as %s", name)
+		v, err := s.within(name)
+		if err != nil {
+			return nil, err
 		}
-		fmt.Fprint(&b, v)
+		b.WriteString(v)
 		text = after
 	}
+}
+
+// within is what ${NAME} or ${TEXT*TIMES} stands for.
+func (s scope) within(name string) (string, error) {
+	if v, known := s[name]; known {
+		return fmt.Sprint(v), nil
+	}
+	text, times, _ := strings.Cut(name, "*")
+	n, err := strconv.Atoi(times)
+	if err != nil || n < 0 {
+		return "", fmt.Errorf("nothing saved as %s", name)
+	}
+	return strings.Repeat(text, n), nil
 }
 
 // bytes makes Records: of hex, of a batch, or of several.
