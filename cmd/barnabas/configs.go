@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/barnabas-log/barnabas/cluster"
 	"github.com/barnabas-log/barnabas/internal/config"
@@ -269,24 +270,43 @@ func checkUnset(ctx context.Context, m *cluster.Map, r resource, keys []string, 
 	if len(keys) == 0 {
 		return nil
 	}
-	list, err := describeConfig(ctx, m, r, describeOptions{})
-	if err != nil {
-		return nil // Who is to change it says better what is wrong.
+	patience, cancel := context.WithTimeout(ctx, showPatience)
+	defer cancel()
+	for {
+		list, err := describeConfig(ctx, m, r, describeOptions{})
+		if err != nil {
+			return nil // Who is to change it says better what is wrong.
+		}
+		shown, set := map[string]bool{}, map[string]bool{}
+		for _, s := range list {
+			shown[s.Key], set[s.Key] = true, r.own(s)
+		}
+		lacking := slices.IndexFunc(keys, func(k string) bool { return r.lacks(k, shown) })
+		if lacking < 0 {
+			return noteNotSet(r, keys, set, notes)
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-patience.Done():
+			return errNoSetting(r, keys[lacking])
+		}
 	}
-	shown, set := map[string]bool{}, map[string]bool{}
-	for _, s := range list {
-		shown[s.Key], set[s.Key] = true, r.own(s)
-	}
+}
+
+func noteNotSet(r resource, keys []string, set map[string]bool, notes io.Writer) error {
 	for _, k := range keys {
-		switch {
-		case r.lacks(k, shown):
-			return errNoSetting(r, k)
-		case !set[k]:
-			fmt.Fprintf(notes, "note: %s was not set for %s\n", k, r)
+		if set[k] {
+			continue
+		}
+		if _, err := fmt.Fprintf(notes, "note: %s was not set for %s\n", k, r); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// showPatience is how long a broker of Kafka's may take to show what was set.
+const showPatience = time.Second
 
 // alterConfig changes the settings of one thing: all of them or none.
 func alterConfig(ctx context.Context, m *cluster.Map, r resource, a *alteration) error {
