@@ -288,6 +288,7 @@ func (b *Broker) requirements() []requirement {
 	cleaners, wait, idle := b.int("log.cleaner.threads"), b.int("replica.fetch.wait.max.ms"), b.int("connections.max.idle.ms")
 	queued, delay := b.int("queued.max.request.bytes"), b.int("connection.failed.authentication.delay.ms")
 	overrides, _ := b.value("max.connections.per.ip.overrides")
+	nowhere := b.cordonedNowhere()
 	return []requirement{
 		{millis("segment.ms") >= 1, "log.roll.ms must be greater than or equal to 1"},
 		{millis("segment.jitter.ms") >= 0, "log.roll.jitter.ms must be greater than or equal to 0"},
@@ -312,6 +313,10 @@ func (b *Broker) requirements() []requirement {
 			fmt.Sprintf("connection.failed.authentication.delay.ms=%d should always be less than connections.max.idle.ms=%d"+
 				" to prevent failed authentication responses from timing out", delay, idle),
 		},
+		{
+			len(nowhere) == 0,
+			"All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing entries : " + strings.Join(nowhere, ", "),
+		},
 	}
 }
 
@@ -320,11 +325,7 @@ func (b *Broker) fillIdentity() error {
 	if other, ok := b.static["broker.id"]; ok && int32(b.int("broker.id")) != b.NodeID {
 		return &InvalidError{fmt.Sprintf("You must set `node.id` to the same value as `broker.id`: %d is not %s.", b.NodeID, other)}
 	}
-	dirs, ok := b.value("log.dirs")
-	if !ok {
-		dirs, _ = b.value("log.dir")
-	}
-	b.LogDirs = dirs.list
+	b.LogDirs = b.logDirs()
 	if rack, ok := b.value("broker.rack"); ok {
 		b.Rack = &rack.text
 	}
@@ -337,7 +338,8 @@ func (b *Broker) fillIdentity() error {
 	if len(b.LogDirs) == 0 {
 		return &InvalidError{"At least one log directory must be defined via log.dirs or log.dir."}
 	}
-	return b.fillDisks()
+	b.fillDisks()
+	return nil
 }
 
 func (b *Broker) fillPerIP() error {

@@ -3,7 +3,6 @@ package config
 import (
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Disks is what the configuration says about data directories, beside their paths.
@@ -22,7 +21,7 @@ type Disks struct {
 }
 
 // fillDisks comes after fillIdentity, which reads LogDirs.
-func (b *Broker) fillDisks() error {
+func (b *Broker) fillDisks() {
 	b.Disks = Disks{
 		RetentionPercent: max(0, int(b.int("log.retention.disk.percent"))), MoveBytesPerSecond: b.int("replica.alter.log.dirs.io.max.bytes.per.second"),
 		MoveThreads: len(b.LogDirs), Metadata: b.LogDirs[0],
@@ -33,17 +32,31 @@ func (b *Broker) fillDisks() error {
 	if dir, ok := b.value("metadata.log.dir"); ok && dir.text != "" {
 		b.Disks.Metadata = dir.text
 	}
-	cordoned, _ := b.value("cordoned.log.dirs")
-	if slices.Equal(cordoned.list, []string{"*"}) {
-		b.Disks.Cordoned = b.LogDirs
-		return nil
+	b.Disks.Cordoned = b.cordoned()
+}
+
+// cordoned are the directories of cordoned.log.dirs, all of them for a star.
+func (b *Broker) cordoned() []string {
+	v, _ := b.value("cordoned.log.dirs")
+	if slices.Equal(v.list, []string{"*"}) {
+		return b.logDirs()
 	}
-	b.Disks.Cordoned = cordoned.list
-	missing := slices.DeleteFunc(slices.Clone(cordoned.list), func(dir string) bool { return slices.Contains(b.LogDirs, dir) })
-	if len(missing) > 0 {
-		return &InvalidError{"All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing entries : " + strings.Join(missing, ", ")}
+	return v.list
+}
+
+// cordonedNowhere are those that are no data directories.
+func (b *Broker) cordonedNowhere() []string {
+	dirs := b.logDirs()
+	return slices.DeleteFunc(slices.Clone(b.cordoned()), func(dir string) bool { return slices.Contains(dirs, dir) })
+}
+
+// logDirs are the data directories as they are written.
+func (b *Broker) logDirs() []string {
+	dirs, ok := b.value("log.dirs")
+	if !ok {
+		dirs, _ = b.value("log.dir")
 	}
-	return nil
+	return dirs.list
 }
 
 // IsCordoned reports whether a data directory, named by its absolute path, takes nothing new.

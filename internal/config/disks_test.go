@@ -60,3 +60,32 @@ func TestPercentIsDynamic(t *testing.T) {
 		t.Errorf("%+v", k)
 	}
 }
+
+// Kafka's words for what is cordoned and is no data directory, of a broker that runs.
+func TestCordonedIsDynamic(t *testing.T) {
+	b, _ := load(t, Sources{Options: []string{"log.dirs=/a,/b"}})
+	if err := b.CheckDynamic(map[string]string{"cordoned.log.dirs": "*"}, true); err != nil {
+		t.Error(err)
+	}
+	err := b.CheckDynamic(map[string]string{"cordoned.log.dirs": "/b,/c"}, true)
+	const want = "requirement failed: All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing entries : /c"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+}
+
+// A topic without configs of its own is made, whatever the defaults say: Kafka looks at none.
+func TestNewTopicWithoutConfigs(t *testing.T) {
+	b, _ := load(t, Sources{})
+	b, err := b.WithDynamic(nil, map[string]string{"log.cleaner.min.compaction.lag.ms": "9", "log.cleaner.max.compaction.lag.ms": "8"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CheckTopic(b, nil); err != nil {
+		t.Error(err)
+	}
+	value := "compact"
+	if _, err := CheckTopic(b, []Override{{"cleanup.policy", &value}}); err == nil {
+		t.Error("a contradiction with a config of its own is accepted")
+	}
+}
