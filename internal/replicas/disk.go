@@ -12,6 +12,7 @@ import (
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/datadir"
+	"github.com/barnabas-log/barnabas/internal/leap"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/model"
@@ -64,7 +65,7 @@ type disk struct {
 	early    chan struct{}
 	// retention says what to look at; soon is set when it should go on. deleted counts what it and others took.
 	retention retention
-	leap      leap
+	leap      leap.Clock
 	soon      atomic.Bool
 	deleted   struct{ segments, bytes atomic.Int64 }
 	brim      *brim

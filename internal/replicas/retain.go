@@ -71,7 +71,7 @@ func (d *disk) takeDue(now time.Time, atMost int) (due []*partition.Partition, m
 
 // retain gives up what the topics' retention says.
 func (d *disk) retain() error {
-	now := d.leap.old(d.owner.opts.Now())
+	now := d.leap.Old(d.owner.opts.Now())
 	deleted, bytes := d.deleted.segments.Load(), d.deleted.bytes.Load()
 	due, more := d.takeDue(now, retainAtOnce)
 	var errs []error

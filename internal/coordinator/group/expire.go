@@ -74,12 +74,12 @@ func (g *group) expiresSince() (since int64, ok bool) {
 
 func (m *Machine) expired(c *committed, since int64) bool {
 	if c.expires >= 0 {
-		return m.millis >= c.expires
+		return m.aged >= c.expires
 	}
 	if since == 0 {
 		since = c.at
 	}
-	return m.millis-since >= m.settings.OffsetsRetention.Milliseconds()
+	return m.aged-since >= m.settings.OffsetsRetention.Milliseconds()
 }
 
 // isEmpty reports whether a group has no members.

@@ -98,7 +98,7 @@ func (g *group) kept() bool {
 // tidy forgets a group of which the log says nothing any more. As in Kafka one
 // that has merely lost its offsets is there until the next sweep.
 func (m *Machine) tidy(g *group) {
-	if g.doomed || m.start.IsZero() {
+	if g.doomed || m.clock.IsZero() {
 		m.drop(g)
 	}
 }

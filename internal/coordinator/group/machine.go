@@ -94,7 +94,7 @@ func (m *Machine) Handle(now time.Time, to coordinator.Token, in any) coordinato
 }
 
 func (m *Machine) begin(now time.Time) {
-	m.clock(now)
+	m.look(now)
 	m.script.reset()
 	m.producer, m.marker, m.replies = nil, nil, nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/coordinator"
+	"github.com/barnabas-log/barnabas/internal/leap"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/record"
@@ -13,9 +14,11 @@ import (
 
 // soft is what a failover may lose.
 type soft struct {
-	start  time.Time     // When the machine was loaded; all moments count from here.
-	now    time.Duration // Of what is being handled.
+	wall   leap.Clock
+	clock  time.Time     // When it is, by the clock on the wall; zero while the log is replayed.
+	now    time.Duration // The same, as time that ran since the machine was loaded: all moments are such.
 	millis int64         // The same, in milliseconds since 1970.
+	aged   int64         // The clock by which offsets are old, likewise.
 	timers timers
 	rang   map[string]bool // Groups that got records since the last call.
 
@@ -46,11 +49,9 @@ type hashed struct {
 	hash  uint64
 }
 
-func (m *Machine) clock(now time.Time) {
-	if m.start.IsZero() {
-		m.start = now
-	}
-	m.now, m.millis = now.Sub(m.start), now.UnixMilli()
+func (m *Machine) look(now time.Time) {
+	m.wall.Look(now)
+	m.clock, m.now, m.millis, m.aged = now, m.wall.Ran(), now.UnixMilli(), m.wall.Old(now).UnixMilli()
 }
 
 // in lets a timer ring after some milliseconds.
@@ -60,7 +61,7 @@ func (m *Machine) in(t *timer, millis int32) {
 
 // Loaded implements [coordinator.Machine]. Sessions begin now.
 func (m *Machine) Loaded(now time.Time) {
-	m.clock(now)
+	m.look(now)
 	m.timers.start(&m.sweepTimer, m.now+m.settings.OffsetsCheck)
 	for _, id := range sortedKeys(m.groups) {
 		g := m.groups[id]
@@ -79,7 +80,14 @@ func (m *Machine) Deadline() time.Time {
 	if !ok {
 		return time.Time{}
 	}
-	return m.start.Add(at)
+	return earlier(m.clock.Add(at-m.now), m.wall.Due())
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // ring does what is due. Of each group it does one thing at most that needs

@@ -122,7 +122,7 @@ func (m *Machine) set(id string, v *wire.TransactionLogRecordValue) {
 	} else {
 		m.bytes -= e.cost()
 	}
-	kept := e.topics
+	kept, was := e.topics, e.status
 	e.transaction = transaction{
 		producer: model.ProducerID(v.ProducerID), previous: model.ProducerID(v.PreviousProducerID), next: model.ProducerID(v.NextProducerID),
 		started: v.TransactionStartTimestampMs, updated: v.TransactionLastUpdateTimestampMs, timeout: v.TransactionTimeoutMs,
@@ -132,7 +132,7 @@ func (m *Machine) set(id string, v *wire.TransactionLogRecordValue) {
 		e.topics = own(kept, v.TransactionPartitions)
 	}
 	m.bytes += e.cost()
-	m.follow(e)
+	m.follow(e, was)
 }
 
 // forget removes a transactional id.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/coordinator"
+	"github.com/barnabas-log/barnabas/internal/leap"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -19,6 +20,7 @@ type Machine struct {
 	bytes int // What ids take.
 
 	// Soft: see soft.go.
+	wall     leap.Clock
 	open     map[string]*entry // Those that are ongoing.
 	resend   []string          // Those whose markers must be sent again after a load.
 	attempts uint64            // The last attempt.
@@ -45,6 +47,9 @@ type entry struct {
 	// lastEpoch is the one before the last bump that the producer asked for, or
 	// noEpoch: a repeated request names it.
 	lastEpoch int16
+	// begun is when the transaction became ongoing, as wall runs: its timeout is
+	// about time that passed, not about what a clock is set to.
+	begun time.Duration
 	// sent are the partitions that attempt was told of, sorted, while the status
 	// is a prepared one; missing of them have not been reported, and has has a
 	// bit for each that was.
@@ -70,6 +75,7 @@ func New(o Options) *Machine {
 // Handle implements [coordinator.Machine]. The batches it returns are the
 // machine's again with the next call.
 func (m *Machine) Handle(now time.Time, to coordinator.Token, in any) coordinator.Effects {
+	m.wall.Look(now)
 	m.out = coordinator.Effects{Batches: m.out.Batches[:0]}
 	m.records, m.memory = m.records[:0], m.memory[:0]
 	if cap(m.memory) > keptMemory {

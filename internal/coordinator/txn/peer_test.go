@@ -176,6 +176,8 @@ func (p *machinePeer) play(command string, a args) string {
 		p.byHand = a.has("hand")
 	case "write":
 		p.markers(a)
+	case "leap": // The clock is set.
+		p.now = p.now.Add(must(time.ParseDuration(a.words[0])))
 	case "restart":
 		p.load(p.log)
 	case "compact":

@@ -10,8 +10,11 @@ import (
 )
 
 // follow keeps soft state in step with an entry that Apply has changed.
-func (m *Machine) follow(e *entry) {
+func (m *Machine) follow(e *entry, was status) {
 	if e.status == ongoing {
+		if was != ongoing {
+			e.begun = m.wall.Ran()
+		}
 		m.open[e.id] = e
 	} else {
 		delete(m.open, e.id)
@@ -24,12 +27,17 @@ func (m *Machine) follow(e *entry) {
 // Loaded implements [coordinator.Machine]. What was decided before is finished
 // now: nobody may remember who has written which markers.
 func (m *Machine) Loaded(now time.Time) {
+	m.wall.Look(now)
 	for _, e := range m.ids {
 		if e.status.prepared() {
 			m.resend = append(m.resend, e.id)
 		}
 	}
 	slices.Sort(m.resend)
+	for _, e := range m.open {
+		age := time.Duration(now.UnixMilli()-e.started) * time.Millisecond
+		e.begun = m.wall.Ran() - max(age, 0)
+	}
 	// Attempts of an earlier load, in this process or in another, must not be
 	// taken for ours.
 	m.attempts = uint64(now.UnixNano())
@@ -43,7 +51,7 @@ func (m *Machine) Deadline() time.Time {
 		at = earlier(at, m.abortAt)
 	}
 	if len(m.ids) > 0 {
-		at = earlier(at, m.expireAt)
+		at = earlier(at, earlier(m.expireAt, m.wall.Due()))
 	}
 	return at
 }
@@ -96,7 +104,7 @@ func (m *Machine) sendAgain(now time.Time) {
 func (m *Machine) abortTimedOut(now time.Time) {
 	var late []*entry
 	for _, e := range m.open {
-		if e.timeout != forever && e.started+int64(e.timeout) < now.UnixMilli() {
+		if e.timeout != forever && m.openFor(e) > time.Duration(e.timeout)*time.Millisecond {
 			late = append(late, e)
 		}
 	}
@@ -109,17 +117,20 @@ func (m *Machine) abortTimedOut(now time.Time) {
 			m.abortAt = now
 			return
 		}
-		send := TimedOut{e.id, e.producer, e.epoch, time.Duration(now.UnixMilli()-e.started) * time.Millisecond}
+		send := TimedOut{e.id, e.producer, e.epoch, m.openFor(e)}
 		if m.fence(now, e) { // Else there are no producer ids: the next look may find some.
 			m.out.Sends = append(m.out.Sends, send)
 		}
 	}
 }
 
+// openFor is how long a transaction has been ongoing.
+func (m *Machine) openFor(e *entry) time.Duration { return m.wall.Ran() - e.begun }
+
 // expire forgets transactional ids that have not been used for long.
 func (m *Machine) expire(now time.Time) {
 	var old []string
-	limit := now.Add(-m.opts.Settings.Expiration).UnixMilli()
+	limit := m.wall.Old(now).Add(-m.opts.Settings.Expiration).UnixMilli()
 	for id, e := range m.ids {
 		if e.status.idle() && e.updated <= limit {
 			old = append(old, id)
