@@ -13,14 +13,14 @@ TEST       = $(GO) test -json
 BLACK_BOX  = cd tests && $(TEST) -count 1 -p 1 -timeout 20m
 FAILED     = || echo "FAIL: go test"
 
-.PHONY: help run build static test test-unit test-clients check vet staticcheck fmt lint race bench bench-go bench-kafka fuzz \
+.PHONY: help run build static test test-unit test-clients check vet cross staticcheck fmt lint race bench bench-go bench-kafka fuzz \
 	test-worlds test-slow record-kafka generate clean barnabas
 
 help:
 	@echo 'make run           build ./barnabas and start one broker on $(LISTEN), data in $(DATA)'
 	@echo 'make static        build ./barnabas without a C library, for any Linux'
 	@echo 'make test          run every test this machine can run'
-	@echo 'make check         what a commit has to pass: vet, staticcheck, gofumpt, lint, tests, race detector'
+	@echo 'make check         what a commit has to pass: vet (here and for other systems), staticcheck, gofumpt, lint, tests, race detector'
 	@echo 'make bench         what a broker costs, beside what this machine can do at best'
 	@echo 'make bench-go      benchmarks of the hot paths (PKG=./record COUNT=10)'
 	@echo 'make bench-kafka   the same work done by Barnabas and by Apache Kafka; needs Java and Maven'
@@ -78,10 +78,14 @@ race: $(REPORT)
 
 # Rules
 
-check: vet staticcheck fmt lint test race
+check: vet cross staticcheck fmt lint test race
 
 vet:
 	@for m in . tools tests; do (cd $$m && $(GO) vet ./...) || exit 1; done
+
+# What other systems build differently.
+cross:
+	@for t in darwin/arm64 freebsd/amd64 linux/arm64; do GOOS=$${t%/*} GOARCH=$${t#*/} CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
 
 staticcheck: bin/staticcheck
 	@for m in . tools tests; do (cd $$m && $(CURDIR)/bin/staticcheck ./...) || exit 1; done
