@@ -71,7 +71,7 @@ func TestServeRefuses(t *testing.T) {
 		cmd.Dir = dir
 		out, _ := cmd.CombinedOutput()
 		_, said, _ := strings.Cut(string(out), "barnabas: ")
-		if cmd.ProcessState.ExitCode() != code || !strings.Contains(said, want) {
+		if cmd.ProcessState.ExitCode() != code || !strings.Contains(said, want) || strings.Contains(said, "broker.id") {
 			t.Errorf("%q: exit code %d, want %d; want %q in\n%s", args, cmd.ProcessState.ExitCode(), code, want, out)
 		}
 	}
@@ -89,6 +89,7 @@ func TestServeRefuses(t *testing.T) {
 	f(2, "no such file", "--config", "absent.properties")
 	f(2, "--listen", "--listen", "nowhere:port")
 	f(2, "node.id", "--node-id", "-7")
+	f(2, "Invalid value x for configuration node.id: Not a number of type INT\n", "--node-id", "x")
 	f(2, "--data-dir is empty", "--data-dir", "")
 	f(2, "--config is empty", "--config", "")
 	f(2, "http.listen: Value must be HOST:PORT", "--http", "9644")

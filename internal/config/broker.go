@@ -219,6 +219,9 @@ func (b *Broker) check() error {
 func validateAll(texts map[string]string) error {
 	var errs []error
 	for _, name := range sortedKeys(texts) {
+		if name == "broker.id" && texts[name] == texts["node.id"] {
+			continue // The same, and nobody wants to read it twice.
+		}
 		if key, known := LookupBrokerKey(name); known && key.Status != NotApplicable {
 			errs = append(errs, key.Validate(texts[name]))
 		}
