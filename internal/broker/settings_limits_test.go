@@ -104,7 +104,9 @@ func TestTelemetrySettings(t *testing.T) {
 }
 
 // subscribe makes a subscription to client metrics.
-func (w *world) subscribe(name string, settings ...string) { w.alter(16, name, settings...) }
+func (w *world) subscribe(name string, settings ...string) {
+	w.alter(ofClientMetrics, name, settings...)
+}
 
 // TestSubscriptions: clients are asked for what subscriptions say.
 func TestSubscriptions(t *testing.T) {
@@ -165,7 +167,7 @@ func TestListenersChange(t *testing.T) {
 		}
 		return "open"
 	}
-	inWorld(t, []string{"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,NEW:PLAINTEXT,BAD:PLAINTEXT", "inter.broker.listener.name=PLAINTEXT"}, func(w *world) {
+	inWorld(t, []string{"inter.broker.listener.name=PLAINTEXT"}, func(w *world) {
 		f := func(when, home, added string) {
 			t.Helper()
 			synctest.Wait()
@@ -177,7 +179,8 @@ func TestListenersChange(t *testing.T) {
 			}
 		}
 		f("at first", "open", "absent")
-		w.setFor("1", "listeners=PLAINTEXT://127.0.0.1:9092,NEW://127.0.0.1:1234,BAD://127.0.0.1:6666")
+		w.alter(ofBroker, "1", "listeners=PLAINTEXT://127.0.0.1:9092,NEW://127.0.0.1:1234,BAD://127.0.0.1:6666",
+			"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,NEW:PLAINTEXT,BAD:PLAINTEXT")
 		f("added", "open", "open")
 		c := w.dialFrom(local, "127.0.0.1:1234")
 		if b := ask[*wire.MetadataResponse](c, wire.NewMetadataRequest()).Brokers[0]; b.Port != 1234 {

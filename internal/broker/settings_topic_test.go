@@ -60,8 +60,12 @@ func decides[T comparable](t *testing.T, s setting, unset, set T, f func(w *worl
 	}
 }
 
-// ofTopic is Kafka's type of a topic among resources.
-const ofTopic = 2
+// Kafka's types of resources.
+const (
+	ofTopic         = 2
+	ofBroker        = 4
+	ofClientMetrics = 16
+)
 
 func TestRetentionSettings(t *testing.T) {
 	decides(t, setting{

@@ -344,7 +344,7 @@ func (w *world) set(setting string) {
 	w.setFor("", setting)
 }
 
-func (w *world) setFor(broker, setting string) { w.t.Helper(); w.alter(4, broker, setting) }
+func (w *world) setFor(broker, setting string) { w.t.Helper(); w.alter(ofBroker, broker, setting) }
 
 // alter gives configs, key=value, to a resource of a type while the node runs,
 // or takes them away: key alone.

@@ -34,8 +34,8 @@ func proofs() map[string]string {
 		"broker.TestQuotaWindowSettings": "controller.quota.window.num controller.quota.window.size.seconds",
 		"broker.TestTelemetrySettings":   "telemetry.max.bytes",
 		"broker.TestSubscriptions":       "interval.ms metrics match",
-		"broker.TestListenersChange":     "listeners",
-		"broker.TestListenerSettings":    "advertised.listeners listener.security.protocol.map",
+		"broker.TestListenersChange":     "listeners listener.security.protocol.map",
+		"broker.TestListenerSettings":    "advertised.listeners",
 		"broker.TestSocketSettings":      "socket.send.buffer.bytes socket.receive.buffer.bytes socket.listen.backlog.size",
 		"broker.TestPagesListen":         "http.listen",
 		"broker.TestProfiles":            "http.pprof",
@@ -49,7 +49,7 @@ func proofs() map[string]string {
 		"broker.TestDirectoryFailureSettings": "log.dir.failure.timeout.ms",
 		"broker.TestMetadataLogSettings": "metadata.log.segment.ms metadata.log.segment.bytes metadata.log.max.snapshot.interval.ms " +
 			"metadata.log.max.record.bytes.between.snapshots",
-		"controller.TestAlteredMinISRForgetsELR": "min.insync.replicas",
+		"partition.TestTooFewInSync": "min.insync.replicas",
 
 		"controller.TestStateTopicSettings": "offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes " +
 			"transaction.state.log.num.partitions transaction.state.log.replication.factor transaction.state.log.segment.bytes transaction.state.log.min.isr",
