@@ -3,6 +3,7 @@ package commitlog
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -139,9 +140,10 @@ func (c *cleaning) close() {
 // aborted. Offsets never change. It does so for as much of the log as the
 // map holds the keys of, and says how far that is.
 //
-// Appends, reads and retention go on meanwhile; Truncate makes it end with
-// ErrChanged, Close with ErrClosed. Whatever ends it, the segments that
-// were replaced stay so, and another pass does the rest.
+// Appends, reads and retention go on meanwhile, and what retention deletes is
+// left out; Truncate makes it end with ErrChanged, Close with ErrClosed. Whatever
+// ends it, the segments that were replaced stay so, and another pass does the
+// rest.
 func (l *Log) Clean(ctx context.Context, o CleanOptions) (Cleaned, error) {
 	ctx, end, err := l.cleaning.begin(ctx)
 	if err != nil {
@@ -167,7 +169,7 @@ func (p *pass) why(err error) error {
 	switch {
 	case l.mu.err != nil:
 		return l.mu.err
-	case l.mu.generation != p.generation, errors.Is(err, errGone), slices.ContainsFunc(p.segments, func(s *segment) bool { return s.gone && !s.replaced }):
+	case l.mu.generation != p.generation, errors.Is(err, errGone):
 		return ErrChanged
 	case errors.Is(err, context.Canceled) && l.cleaning.isClosed():
 		return ErrClosed
@@ -299,12 +301,24 @@ func (p *pass) fillMap(ctx context.Context) error {
 	txns := newCleanTxns()
 	txns.add(aborted)
 	for _, s := range p.between(p.o.From, p.o.Limit) {
-		if full, err := p.fillFrom(ctx, s, txns); full || err != nil {
+		full, err := p.fillFrom(ctx, s, txns)
+		if errors.Is(err, errGone) && len(p.kept([]*segment{s})) == 0 {
+			err = nil // With what lies before it: it gives no value up.
+		}
+		if full || err != nil {
 			return err
 		}
 		p.latest = p.endOf(s) - 1
 	}
 	return nil
+}
+
+// kept are those of the segments that retention has not deleted meanwhile. It
+// deletes the oldest first.
+func (p *pass) kept(segments []*segment) []*segment {
+	p.l.mu.Lock()
+	defer p.l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(segments), func(s *segment) bool { return s.gone && !s.replaced })
 }
 
 // each reads the batches of a segment from a position on, until do says stop.
@@ -416,8 +430,32 @@ func (p *pass) indexSizes(s *segment) (offsets, times int) {
 	return s.offsets.bytes(), s.times.bytes()
 }
 
-// clean puts one segment in the place of a group.
+// clean puts one segment in the place of a group. When retention deletes a part
+// of the group, and so all that lies before it, it begins again with the rest:
+// a log from which something is deleted more often than a pass takes would
+// never be compacted.
 func (p *pass) clean(ctx context.Context, group []*segment) error {
+	for {
+		left := p.kept(group)
+		if len(left) < len(group) {
+			p.txns = newCleanTxns() // Nothing is left of what it has followed.
+		}
+		if group = left; len(group) == 0 {
+			return nil
+		}
+		err := p.cleanGroup(ctx, group)
+		if !isAbsence(err) || len(p.kept(group)) == len(group) {
+			return err
+		}
+	}
+}
+
+// isAbsence reports what a pass meets when a segment is deleted under its hands.
+func isAbsence(err error) bool {
+	return errors.Is(err, errGone) || errors.Is(err, ErrChanged) || errors.Is(err, fs.ErrNotExist)
+}
+
+func (p *pass) cleanGroup(ctx context.Context, group []*segment) error {
 	if p.o.Room != nil && !p.o.Room(sizeOf(group)) {
 		return ErrNoRoom
 	}

@@ -169,13 +169,6 @@ func TestCleanInterrupted(t *testing.T) {
 	f("close", (*Log).Close, ErrClosed)
 	f("truncate", func(l *Log) error { return l.Truncate(1) }, ErrChanged)
 	f("restart", func(l *Log) error { return l.TruncateFullyAndStartAt(100) }, ErrChanged)
-	f("retain", func(l *Log) error {
-		if err := l.SetStart(5); err != nil {
-			return err
-		}
-		_, err := l.Retain(testNow, Retention{Limit: l.End()})
-		return err
-	}, ErrChanged)
 	ctx, cancel := context.WithCancel(t.Context())
 	l := mustOpen(t, vfs.NewMem(), Options{})
 	put(t, l, "a=1", "a=2")

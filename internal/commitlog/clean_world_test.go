@@ -2,7 +2,6 @@ package commitlog
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -288,8 +287,7 @@ func (w *cleanWorld) clean() {
 	if w.rng.IntN(6) == 0 {
 		// Somebody deletes records meanwhile.
 		o.Pace = func(context.Context, int) error {
-			o.Pace = nil
-			if w.rng.IntN(8) == 0 {
+			if w.clone == nil && w.rng.IntN(8) == 0 {
 				w.retain()
 			}
 			return nil
@@ -297,9 +295,6 @@ func (w *cleanWorld) clean() {
 	}
 	done, err := w.l.Clean(w.t.Context(), o)
 	w.logf("cleaned %+v, %v", done, err)
-	if w.clone == nil && errors.Is(err, ErrChanged) {
-		return
-	}
 	if !w.alive(err, "clean") {
 		return
 	}
