@@ -189,7 +189,9 @@ func (c *cleaner) take(ctx context.Context) (dirtyLog, context.Context, bool) {
 	c.mu.Lock()
 	c.mu.busy[next.Partition] = &cleaning{stop, make(chan struct{})}
 	c.mu.Unlock()
-	if c.owner.moving(next.ID) != nil { // A move that began since looks for passes.
+	// A move that began since looks for passes. After one that ended the mark is
+	// that of a log that is not the partition's any more.
+	if c.owner.moving(next.ID) != nil || c.owner.entry(next.ID) != next.replica {
 		c.release(next)
 		return next, ctx, false
 	}

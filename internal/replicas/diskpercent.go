@@ -59,27 +59,28 @@ type brim struct {
 		sync.Mutex
 		// round ends when something was freed, or nothing can be.
 		round chan struct{}
-		// rolled are partitions that have sealed a segment lately.
-		rolled map[model.Partition]struct{}
+		// rolled are partitions that have sealed a segment lately, holders those
+		// whose removed files somebody may read.
+		rolled  map[model.Partition]struct{}
+		holders map[*partition.Partition]struct{}
 	}
 	dropped struct{ segments, bytes atomic.Int64 }
 	stuck   atomic.Bool // Above the mark, and nothing to delete.
 
 	// The trimmer's own: partitions with a segment to delete by the time of the
-	// oldest, once known; those whose removed files somebody may read; what was
-	// said last.
-	oldest  queue
-	known   bool
-	holders map[*partition.Partition]struct{}
-	said    struct {
+	// oldest, once known; what was said last.
+	oldest queue
+	known  bool
+	said   struct {
 		at              time.Time
 		segments, bytes int64
 	}
 }
 
 func newBrim() *brim {
-	b := &brim{wake: make(chan struct{}, 1), oldest: newQueue(), holders: map[*partition.Partition]struct{}{}}
+	b := &brim{wake: make(chan struct{}, 1), oldest: newQueue()}
 	b.mu.round, b.mu.rolled = make(chan struct{}), map[model.Partition]struct{}{}
+	b.mu.holders = map[*partition.Partition]struct{}{}
 	b.limit.Store(math.MaxInt64)
 	return b
 }
@@ -241,22 +242,37 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// over is how many bytes are above the mark; below it they are negative.
+// over is how many bytes are above the mark; below it they are negative. The
+// cleaner asks, too.
 func (d *disk) over() (int64, error) {
 	u, err := d.dir.Usage()
 	if err != nil {
 		return 0, err
 	}
-	after := d.owner.opts.Now().Add(-brimHeld)
-	held := int64(0)
-	for p := range d.brim.holders {
+	held := d.brim.held(d.owner.opts.Now().Add(-brimHeld))
+	return u.Above(d.brim.percent.Load()) - held, nil
+}
+
+// held is the bytes of the largest file that was removed after a moment and that
+// somebody still reads.
+func (b *brim) held(after time.Time) (held int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p := range b.mu.holders {
 		bytes := p.Log().Held(after)
 		held = max(held, bytes)
 		if bytes == 0 {
-			delete(d.brim.holders, p)
+			delete(b.mu.holders, p)
 		}
 	}
-	return u.Above(d.brim.percent.Load()) - held, nil
+	return held
+}
+
+// isRead notes a partition whose removed files somebody may read.
+func (b *brim) isRead(p *partition.Partition) {
+	b.mu.Lock()
+	b.mu.holders[p] = struct{}{}
+	b.mu.Unlock()
 }
 
 // makeRoom takes one step: it removes what waits for removal, or deletes the
@@ -386,7 +402,7 @@ func (d *disk) drop(x *replica, o commitlog.Oldest) (bool, error) {
 		return false, err
 	}
 	d.deletedSome(x)
-	d.brim.holders[x.Partition] = struct{}{}
+	d.brim.isRead(x.Partition)
 	d.brim.dropped.segments.Add(1)
 	d.brim.dropped.bytes.Add(o.Bytes)
 	_, err2 := x.Log().DeleteExpired(now, 0)

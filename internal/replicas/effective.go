@@ -55,6 +55,9 @@ func (r *Replicas) configure(image *metadata.Image, topic string) {
 	for i := range t.Partitions {
 		if x := r.entry(model.Partition{Topic: topic, Index: int32(i)}); x != nil && x.err == nil {
 			x.Configure(cfg)
+			if !cfg.Compact {
+				r.cleaner.stop(x.Partition) // What it would remove is to be kept.
+			}
 			x.SetProducerExpiry(r.config.Load().ProducerExpiration)
 			x.SetUnverified(!r.config.Load().Coordinators.Txn.Verify)
 			x.disk.touch(x.Partition)

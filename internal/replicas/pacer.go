@@ -72,10 +72,14 @@ type pacer struct {
 	}
 }
 
+// setRate sets another rate. What was done at the old one is forgotten: at one
+// byte per second it would take days to be due.
 func (p *pacer) setRate(bytesPerSecond float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.rate = bytesPerSecond
+	if p.mu.rate != bytesPerSecond {
+		p.mu.rate, p.mu.free = bytesPerSecond, time.Time{}
+	}
 }
 
 // pace waits as long as the rate wants it after so many bytes. A rate that is

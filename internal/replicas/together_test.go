@@ -1,0 +1,104 @@
+package replicas
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/vfs"
+)
+
+// What the cleaner, the trimmer and the movers do to each other.
+
+// The cleaner asks how full the disk is while the trimmer deletes and notes who
+// still reads.
+func TestRoomWhileTrimming(t *testing.T) {
+	w, mems := percentWorld(t, 1, "/a")
+	w.start()
+	w.create("x", 4, small)
+	for i := range int32(4) {
+		w.mustAppend("x", i, 90_000, 20)
+	}
+	w.flush()
+	d := w.disks[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	var askers sync.WaitGroup
+	for range 2 {
+		askers.Go(func() {
+			for ctx.Err() == nil {
+				d.roomToClean(1)
+			}
+		})
+	}
+	for d.brim.dropped.segments.Load() < 60 {
+		u, err := mems["/a"].DiskUsage("/")
+		w.ok(err)
+		mems["/a"].SetCapacity(100 * (u.Used - 10_000))
+		d.relieve(t.Context())
+	}
+	cancel()
+	askers.Wait()
+}
+
+// A rate that was far too low holds up nobody once it is raised.
+func TestRateRaised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p pacer
+		p.setRate(1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		p.pace(ctx, 1<<20)
+		p.setRate(1e6)
+		began := time.Now()
+		if err := p.pace(t.Context(), 1e6); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("a second's work took %v", took)
+		}
+	})
+}
+
+// When compaction is no longer a topic's policy, the pass over it ends: what it
+// would remove is to be kept.
+func TestPolicyChangesInPass(t *testing.T) {
+	w := newWorld(t, vfs.NewMem())
+	w.start()
+	w.create("x", 1, compacted...)
+	w.fill("x", 100, 7)
+	w.mark()
+	policy := func(p string) {
+		w.apply(metadata.Record{Message: metadata.ConfigRecord(metadata.Resource{Type: metadata.ResourceTopic, Name: "x"}, "cleanup.policy", &p)})
+	}
+	pass := func(to string) {
+		tools := w.tools()
+		changed := make(chan struct{})
+		var once sync.Once
+		tools.Pace = func(ctx context.Context, _ int) error {
+			once.Do(func() {
+				go func() { defer close(changed); policy(to) }()
+			})
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}
+		if !w.cleaner.cleanOne(t.Context(), tools) {
+			t.Fatal("nothing to clean")
+		}
+		<-changed
+	}
+	pass("delete")
+	if n := w.records("x"); n != 100 {
+		t.Errorf("%d of 100 records are left of a topic that is not compacted", n)
+	}
+	policy("compact")
+	pass("compact,delete")
+	if n := w.records("x"); n >= 100 {
+		t.Error("a pass was ended that goes on being wanted")
+	}
+}
