@@ -89,8 +89,13 @@ func (d *doctor) checkNodeDir(check string, x dirStatus) {
 	if x.Err != "" {
 		d.change(check, "replace the disk, or take the directory out of log.dirs", "directory %s: %s", x.Path, x.Err)
 	}
-	if used, ok := x.used(); ok && used >= fullChange {
-		d.change(check, "delete topics or records, add space, or set log.retention.disk.percent", "directory %s: the disk is %.0f%% full", x.Path, used)
+	const advice = "delete topics or records, add space, or set log.retention.disk.percent"
+	used, known := x.used()
+	switch {
+	case x.Full: // It keeps a reserve, so there is less than nothing left.
+		d.change(check, advice, "directory %s: the disk is full, and records are refused", x.Path)
+	case known && used >= fullChange:
+		d.change(check, advice, "directory %s: the disk is %.0f%% full", x.Path, used)
 	}
 }
 

@@ -99,6 +99,7 @@ type dirStatus struct {
 	UsedPercent   *float64 `json:"diskUsedPercent"`      // as df has it; nil if unknown
 	RetentionMark *int     `json:"retentionDiskPercent"` // nil if off or unknown
 	Cordoned      bool     `json:"cordoned,omitempty"`
+	Full          bool     `json:"full,omitempty"` // It refuses records for want of space, as far as is known.
 	Err           string   `json:"error,omitempty"`
 }
 
@@ -244,6 +245,7 @@ func (n *nodeStatus) measured(m *metrics) {
 			percent := 100 * ratio
 			d.UsedPercent = &percent
 		}
+		d.Full = m.dirs[d.Path]["barnabas_datadir_full"] == 1
 	}
 }
 
@@ -379,6 +381,9 @@ func (d *dirStatus) shownDisk() string {
 	}
 	if d.Cordoned {
 		mark += ", cordoned"
+	}
+	if d.Full {
+		mark += "\tfull: it refuses records"
 	}
 	if d.Err != "" {
 		mark += "\t" + d.Err

@@ -63,3 +63,21 @@ func marksInTopics(t *testing.T, address string) {
 	f("delete", true)
 	f("compact", false)
 }
+
+// A disk keeps a reserve: that it is full shows in neither its size nor what is free of it.
+func TestFullDirectory(t *testing.T) {
+	m, err := parseMetrics(strings.NewReader("barnabas_datadir_used_ratio{dir=\"/a\"} 0.87\nbarnabas_datadir_full{dir=\"/a\"} 1\nbarnabas_datadir_full{dir=\"/b\"} 0\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &nodeStatus{Directories: []dirStatus{{Path: "/a", DiskBytes: 100, DiskFreeBytes: 13}, {Path: "/b"}}}
+	n.measured(m)
+	if a, b := n.Directories[0], n.Directories[1]; !a.Full || b.Full || !strings.HasSuffix(a.shownDisk(), "\tfull: it refuses records") {
+		t.Errorf("%+v, %+v", a, b)
+	}
+	d := newTestDoctor()
+	d.checkNodeDir("node 1", n.Directories[0])
+	if got := d.only(t); got.Level != levelChange || !strings.Contains(got.Found, "records are refused") {
+		t.Errorf("%+v", got)
+	}
+}

@@ -33,6 +33,7 @@ type disk struct {
 	placed   atomic.Int64 // Partitions here.
 	unsure   atomic.Bool  // Load found directories that may not be durable.
 	told     atomic.Bool  // The cluster knows that it failed.
+	saidFull bool         // The keeper has said so.
 	recovery datadir.Recovery
 	made     model.Offset // See appliedFile; math.MaxInt64 if not known.
 	// toCompact counts the bytes of appends to logs that are compacted.

@@ -17,8 +17,14 @@ func (d *disk) refuse(p model.Partition, found bool) {
 // restore takes a reserve again when a full disk has space, and opens what
 // could not be opened.
 func (d *disk) restore() error {
-	if d.dir.Full() && d.dir.Restore() {
+	switch {
+	case !d.dir.Full():
+	case d.dir.Restore():
 		d.owner.opts.Log.Info("disk has space again", "dir", d.dir.Path())
+		d.saidFull = false
+	case !d.saidFull:
+		d.owner.opts.Log.Error("disk full, records are refused until there is space", "dir", d.dir.Path())
+		d.saidFull = true
 	}
 	d.mu.Lock()
 	waiting := len(d.mu.refused)

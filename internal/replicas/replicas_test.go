@@ -325,9 +325,15 @@ func TestFullDisk(t *testing.T) {
 	if got := w.committed("big", 0); got != big || got == 0 {
 		t.Errorf("committed %d, then %d", big, got)
 	}
+	var said strings.Builder
+	w.Replicas.opts.Log = slog.New(slog.NewTextHandler(&said, nil))
+	w.ok(w.disks[0].restore())
 	w.ok(w.disks[0].restore())
 	if !w.dirs[0].Full() {
 		t.Error("the reserve came back without space")
+	}
+	if strings.Count(said.String(), "disk full, records are refused") != 1 {
+		t.Errorf("said %q", said.String())
 	}
 	w.remove("big")
 	w.ok(w.disks[0].removeRetired())
