@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -34,39 +35,94 @@ func (b *Budget) InUse() int64 { return b.large.inUse() + b.small.inUse() }
 // Total returns what may be charged at most.
 func (b *Budget) Total() int64 { return b.large.total + b.small.total }
 
-func (b *Budget) of(n int) *pool {
+// claim begins the claim of a frame of n bytes, which has nothing yet.
+func (b *Budget) claim(n int) claim {
 	if n <= smallFrame {
-		return &b.small
+		return claim{pool: &b.small}
 	}
-	return &b.large
+	return claim{pool: &b.large}
 }
 
-// try charges n bytes if nobody has to wait for it.
-func (b *Budget) try(n int) bool { return b.of(n).try(int64(n)) }
-
-// acquire charges n bytes, after waiting for its turn, or reports false when
-// stop is closed first. A frame larger than the whole budget waits until it is
-// alone and then passes, or it could never be read.
-func (b *Budget) acquire(n int, stop <-chan struct{}) bool {
+// acquire charges n bytes more to a claim, after waiting for its turn, or reports
+// false when stop is closed first.
+func (b *Budget) acquire(c *claim, n int, stop <-chan struct{}) bool {
 	began := time.Now()
 	defer func() { b.Waits.Observe(time.Since(began)) }()
-	return b.of(n).acquire(int64(n), stop)
+	return c.acquire(n, stop)
 }
 
-func (b *Budget) release(n int) { b.of(n).release(int64(n)) }
+// claim is what one frame has of a pool. It grows with what arrives of the frame:
+// a size alone is quickly said.
+type claim struct {
+	pool *pool
+	held int
+}
 
-// pool is a first-come, first-served semaphore of bytes.
+// try charges n bytes more if nobody has to wait for it.
+func (c *claim) try(n int) bool {
+	p := c.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tryLocked(c, n)
+}
+
+func (c *claim) acquire(n int, stop <-chan struct{}) bool {
+	p := c.pool
+	p.mu.Lock()
+	if p.tryLocked(c, n) {
+		p.mu.Unlock()
+		return true
+	}
+	t := &turn{c, n, make(chan struct{})}
+	q := p.queueLocked(c)
+	*q = append(*q, t)
+	p.mu.Unlock()
+	select {
+	case <-t.granted:
+		return true
+	case <-stop:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(*q, t); i >= 0 {
+		*q = slices.Delete(*q, i, i+1)
+		p.grantLocked()
+		return false
+	}
+	return true // Granted and stopped at once.
+}
+
+// release gives back what the claim has.
+func (c *claim) release() {
+	p := c.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.used -= int64(c.held)
+	c.held = 0
+	if p.mu.overdrawn == c {
+		p.mu.overdrawn = nil
+	}
+	p.grantLocked()
+}
+
+// pool is a semaphore of bytes: first come, first served, but who has begun goes
+// before who has not.
 type pool struct {
 	total int64
 	mu    struct {
 		sync.Mutex
-		used    int64
-		waiting []*turn
+		used int64
+		// growing have something and want more, waiting have nothing yet.
+		growing, waiting []*turn
+		// overdrawn is the one claim that may have what is not there: if all were
+		// held by claims that want more, none would ever be whole.
+		overdrawn *claim
 	}
 }
 
 type turn struct {
-	n       int64
+	c       *claim
+	n       int
 	granted chan struct{}
 }
 
@@ -78,62 +134,42 @@ func (p *pool) inUse() int64 {
 	return p.mu.used
 }
 
-func (p *pool) fitsLocked(n int64) bool { return p.mu.used == 0 || p.mu.used+n <= p.total }
-
-func (p *pool) try(n int64) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.tryLocked(n)
+// queueLocked is where a claim waits.
+func (p *pool) queueLocked(c *claim) *[]*turn {
+	if c.held > 0 {
+		return &p.mu.growing
+	}
+	return &p.mu.waiting
 }
 
-func (p *pool) tryLocked(n int64) bool {
-	if len(p.mu.waiting) > 0 || !p.fitsLocked(n) {
-		return false
+func (p *pool) tryLocked(c *claim, n int) bool {
+	isFirst := len(p.mu.growing) == 0 && (c.held > 0 || len(p.mu.waiting) == 0)
+	return (isFirst || p.mu.overdrawn == c) && p.takeLocked(c, n)
+}
+
+// takeLocked charges n bytes to a claim if they are there, if nobody else has
+// any, or if it is the one that may go beyond.
+func (p *pool) takeLocked(c *claim, n int) bool {
+	if p.mu.used+int64(n) > p.total && p.mu.used > int64(c.held) {
+		if c.held == 0 || p.mu.overdrawn != nil && p.mu.overdrawn != c {
+			return false
+		}
+		p.mu.overdrawn = c
 	}
-	p.mu.used += n
+	c.held += n
+	p.mu.used += int64(n)
 	return true
 }
 
-func (p *pool) acquire(n int64, stop <-chan struct{}) bool {
-	p.mu.Lock()
-	if p.tryLocked(n) {
-		p.mu.Unlock()
-		return true
-	}
-	t := &turn{n, make(chan struct{})}
-	p.mu.waiting = append(p.mu.waiting, t)
-	p.mu.Unlock()
-	select {
-	case <-t.granted:
-		return true
-	case <-stop:
-	}
-	p.mu.Lock()
-	for i, w := range p.mu.waiting {
-		if w == t {
-			p.mu.waiting = append(p.mu.waiting[:i], p.mu.waiting[i+1:]...)
-			p.grantLocked()
-			p.mu.Unlock()
-			return false
-		}
-	}
-	p.mu.Unlock() // Granted and stopped at once: give it back.
-	p.release(n)
-	return false
-}
-
-func (p *pool) release(n int64) {
-	p.mu.Lock()
-	p.mu.used -= n
-	p.grantLocked()
-	p.mu.Unlock()
-}
-
 func (p *pool) grantLocked() {
-	for len(p.mu.waiting) > 0 && p.fitsLocked(p.mu.waiting[0].n) {
-		t := p.mu.waiting[0]
-		p.mu.waiting = p.mu.waiting[1:]
-		p.mu.used += t.n
-		close(t.granted)
+	for _, q := range [...]*[]*turn{&p.mu.growing, &p.mu.waiting} {
+		for len(*q) > 0 {
+			t := (*q)[0]
+			if !p.takeLocked(t.c, t.n) {
+				return
+			}
+			*q = slices.Delete(*q, 0, 1)
+			close(t.granted)
+		}
 	}
 }

@@ -14,11 +14,14 @@
 // # Memory
 //
 // All frames of all connections that are being read or handled share one
-// [Budget]. A frame is charged whole once its first 8 KiB are here, before the
-// rest of its body is read, and given back when Handle returns; a parked
-// Pending holds no frame. A body that stops arriving for 30 seconds, and a
-// client that takes no answer for the idle time, end their connection. When the
-// budget is spent, reading pauses: TCP passes the pressure on to the clients.
+// [Budget]. A frame is charged once its first 8 KiB are here: 64 KiB, or as much as
+// the connection has sent before; then as its body arrives, at most four times
+// what is here; and given back when Handle returns. So who only claims to send
+// much keeps nobody waiting. A parked Pending holds no frame. A body that stops
+// arriving for 30 seconds, and a client that takes no answer for the idle time,
+// end their connection. When the budget is spent, reading pauses: TCP passes the
+// pressure on to the clients. One frame at a time may go beyond the budget, or
+// frames that are all half here would wait for each other.
 // Frames up to smallFrame bytes have a reserve of their own, so that heartbeats
 // and fetches pass while large produce requests wait.
 package listener

@@ -64,7 +64,7 @@ type frames struct {
 	filled   bool    // The last read filled buf: more is likely on the way.
 	deadline time.Time
 
-	held     int     // Bytes charged for the frame handed out.
+	claim    claim   // What the frame being read, or handed out, has of the budget.
 	largest  int     // The greatest body that came whole, at most trustedBody.
 	heldBody *buffer // Where that frame is, if it did not fit buf.
 }
@@ -99,16 +99,20 @@ func (f *frames) next() (frame []byte, err error) {
 	if err := f.begin(n); err != nil {
 		return nil, err
 	}
-	if !f.charge(n) {
-		return nil, errStopped
-	}
-	f.held = n
+	f.claim = f.budget.claim(n)
 	if f.w-f.r >= 4+n { // All here: hand out the buffer itself.
+		if !f.charge(n) {
+			return nil, errStopped
+		}
 		frame = f.buf[f.r+4 : f.r+4+n : f.r+4+n]
 		f.r += 4 + n
 		return frame, nil
 	}
-	f.heldBody = getBuffer(min(n, max(firstBody, f.largest)))
+	first := min(n, max(firstBody, f.largest))
+	if !f.charge(first) {
+		return nil, errStopped
+	}
+	f.heldBody = getBuffer(first)
 	have := copy(f.heldBody.b, f.buf[f.r+4:f.w]) // Less than n.
 	f.r, f.w = 0, 0
 	if n >= busyBuffer { // The next is likely as large: little of it should be read here and copied.
@@ -152,19 +156,18 @@ func (f *frames) begin(n int) error {
 	return nil
 }
 
-// charge takes n bytes of the budget, after waiting if it must.
+// charge takes n more bytes of the budget, after waiting if it must.
 func (f *frames) charge(n int) bool {
-	if f.budget.try(n) {
+	if f.claim.try(n) {
 		return true
 	}
 	f.flush()
-	return f.budget.acquire(n, f.stop)
+	return f.budget.acquire(&f.claim, n, f.stop)
 }
 
 // release gives back the frame that next returned.
 func (f *frames) release() {
-	f.budget.release(f.held)
-	f.held = 0
+	f.claim.release()
 	if f.heldBody != nil {
 		putBuffer(f.heldBody)
 		f.heldBody = nil
@@ -172,16 +175,16 @@ func (f *frames) release() {
 }
 
 // readBody reads the rest of a frame of n bytes, of which have are here,
-// straight to where it will be used.
+// straight to where it will be used. What was charged is what may be read.
 func (f *frames) readBody(have, n int) error {
 	for have < n {
-		if have == len(f.heldBody.b) {
-			f.grow(min(n, 4*have))
+		if have == f.claim.held && !f.grow(min(n, 4*have)) {
+			return errStopped
 		}
 		if err := f.armBody(); err != nil {
 			return err
 		}
-		end := min(n, len(f.heldBody.b), have+bodyStep)
+		end := min(f.claim.held, have+bodyStep)
 		if _, err := io.ReadFull(f.conn, f.heldBody.b[have:end]); err != nil {
 			return f.bodyError(err)
 		}
@@ -190,12 +193,18 @@ func (f *frames) readBody(have, n int) error {
 	return nil
 }
 
-// grow moves the body to a buffer of n bytes.
-func (f *frames) grow(n int) {
-	larger := getBuffer(n)
-	copy(larger.b, f.heldBody.b)
-	putBuffer(f.heldBody)
-	f.heldBody = larger
+// grow charges n bytes in all, and sees to it that the body has as many.
+func (f *frames) grow(n int) bool {
+	if !f.charge(n - f.claim.held) {
+		return false
+	}
+	if n > len(f.heldBody.b) {
+		larger := getBuffer(n)
+		copy(larger.b, f.heldBody.b)
+		putBuffer(f.heldBody)
+		f.heldBody = larger
+	}
+	return true
 }
 
 // armBody gives the next step of a body its time.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,43 +309,93 @@ func TestBudgetNeverDeadlocks(t *testing.T) {
 	}
 }
 
+// Who claims much and sends little keeps nobody waiting.
+func TestBudgetStalled(t *testing.T) {
+	inWorld(t, Options{Budget: NewBudget(1 << 20), Idle: time.Hour}, func(t *testing.T, w *world) {
+		var stalled []*client
+		for id := range 8 {
+			c := w.dial()
+			c.send(request(opEcho, id, make([]byte, 2<<20)...)[:idleBuffer])
+			stalled = append(stalled, c)
+		}
+		synctest.Wait()
+		if n := w.budget.InUse(); n != 8*firstBody {
+			t.Errorf("%d bytes are charged", n)
+		}
+		c := w.dial()
+		c.send(request(opEcho, 9, make([]byte, 200<<10)...))
+		if got := c.got(); !slices.Equal(got, []int{9}) {
+			t.Errorf("answers %v", got)
+		}
+		for i, c := range stalled {
+			if c.closed() {
+				t.Errorf("client %d was closed, so others may have waited for that", i)
+			}
+		}
+	})
+}
+
 // The budget is first come, first served, and exact.
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pool
 		p.init(100)
-		var order []int64
+		var mu sync.Mutex
+		var order []int
 		stop := make(chan struct{})
-		take := func(n int64, stop <-chan struct{}) {
+		take := func(c *claim, n int, stop <-chan struct{}) *claim {
 			go func() {
-				if p.acquire(n, stop) {
+				if c.acquire(n, stop) {
+					mu.Lock()
+					defer mu.Unlock()
 					order = append(order, n)
 				}
 			}()
 			synctest.Wait()
+			return c
 		}
-		take(60, nil)
-		take(50, stop) // Does not fit, and gives up below.
-		take(500, nil) // Fits only alone.
-		take(1, nil)   // Would fit, but is last.
-		if p.try(1) {
+		check := func(inUse int64, want ...int) {
+			t.Helper()
+			synctest.Wait()
+			slices.Sort(order) // Those of one release.
+			if !slices.Equal(order, want) || p.inUse() != inUse {
+				t.Errorf("granted %v, %d in use; want %v, %d", order, p.inUse(), want, inUse)
+			}
+			order = nil
+		}
+		fresh := func() *claim { return &claim{pool: &p} }
+		a := take(fresh(), 60, nil)
+		take(fresh(), 50, stop)      // Does not fit, and gives up below.
+		b := take(fresh(), 500, nil) // Fits only alone.
+		c := take(fresh(), 1, nil)   // Would fit, but is last.
+		if fresh().try(1) {
 			t.Error("somebody passed those who wait")
 		}
 		close(stop)
-		synctest.Wait()
-		if !slices.Equal(order, []int64{60}) {
-			t.Errorf("granted %v", order)
-		}
-		p.release(60)
-		synctest.Wait()
-		if !slices.Equal(order, []int64{60, 500}) || p.inUse() != 500 {
-			t.Errorf("granted %v, %d in use", order, p.inUse())
-		}
-		p.release(500)
-		synctest.Wait()
-		if !slices.Equal(order, []int64{60, 500, 1}) || p.inUse() != 1 {
-			t.Errorf("granted %v, %d in use", order, p.inUse())
-		}
+		check(60, 60)
+		a.release()
+		check(500, 500)
+		b.release()
+		check(1, 1)
+
+		// Who has begun goes before who has not, and one of them beyond the budget.
+		take(a, 50, nil)
+		take(b, 49, nil)
+		check(100, 49, 50)
+		d := take(fresh(), 10, nil)
+		take(a, 1000, nil)
+		check(1100, 1000)
+		take(b, 2000, nil)
+		take(c, 3, nil)
+		take(a, 1, nil) // It waits for nobody.
+		check(1101, 1)
+		a.release()
+		check(2050, 2000)
+		b.release()
+		check(14, 3, 10)
+		c.release()
+		d.release()
+		check(0)
 	})
 }
 
