@@ -243,8 +243,8 @@ func newConfigSetCmd(client *clientFlags) *cobra.Command {
 	}
 	f.addDefault(cmd)
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.appended, "append", nil, "add to a list, key=value; may be repeated")
-	flags.StringArrayVar(&f.subtracted, "subtract", nil, "take out of a list, key=value; may be repeated")
+	flags.StringArrayVar(&f.appended, "append", nil, "add to a list, `key=value`; may be repeated")
+	flags.StringArrayVar(&f.subtracted, "subtract", nil, "take out of a list, `key=value`; may be repeated")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "check only")
 	cmd.ValidArgsFunction = f.completePairs
 	return cmd

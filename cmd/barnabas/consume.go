@@ -59,7 +59,7 @@ printed, and reading waits, or ends, before the oldest transaction that is open.
 func (f *consumeFlags) add(cmd *cobra.Command, number int, numberHelp string) {
 	f.clientFlags.add(cmd)
 	flags := cmd.Flags()
-	flags.Int32SliceVar(&f.partitions, "partition", nil, "read this partition only; may be repeated")
+	flags.Int32SliceVar(&f.partitions, "partition", nil, "read the partition of this `number` only; may be repeated")
 	flags.IntVarP(&f.number, "number", "n", number, numberHelp)
 	flags.StringVar(&f.format, "format", "", "Go template for one record: .Topic .Partition .Offset .Timestamp .Time .Key .Value .Headers")
 	complete(cmd, "partition", f.completePartitions)

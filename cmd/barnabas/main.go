@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit codes.
@@ -62,7 +63,20 @@ Exit codes: 0 done; 1 failed (unreachable, refused, not found); 2 wrong usage;
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.AddCommand(commands()...)
+	hideEmptyDefaults(root)
 	return root
+}
+
+// hideEmptyDefaults keeps "(default [])" out of help, which cobra shows of lists of numbers.
+func hideEmptyDefaults(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Value.Type() == "int32Slice" && f.DefValue == "[]" {
+			f.DefValue = ""
+		}
+	})
+	for _, c := range cmd.Commands() {
+		hideEmptyDefaults(c)
+	}
 }
 
 // commands are the subcommands, each from a file of its own.

@@ -123,6 +123,9 @@ func TestEveryCommand(t *testing.T) {
 				t.Errorf("%s: example %q", cmd.CommandPath(), line)
 			}
 		}
+		if usage := cmd.UsageString(); strings.Contains(usage, "Slice") || strings.Contains(usage, "(default [])") || strings.Contains(usage, "(default )") {
+			t.Errorf("%s speaks Go:\n%s", cmd.CommandPath(), usage)
+		}
 		if !cmd.Runnable() {
 			t.Errorf("%s takes any word", cmd.CommandPath())
 		}

@@ -68,7 +68,7 @@ func (f *quotaFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.user, "user", "", "this user")
 	flags.StringVar(&f.client, "client", "", "clients with this client.id")
 	flags.StringVar(&f.ip, "ip", "", "connections from this address")
-	flags.StringArrayVar(&f.defaults, "default", nil, "user, client or ip: all that have no limit of their own; may be repeated")
+	flags.StringArrayVar(&f.defaults, "default", nil, "a `kind`, user, client or ip: all that have no limit of their own; may be repeated")
 	complete(cmd, "default", words("user", "client", "ip"))
 }
 

@@ -59,7 +59,7 @@ Settings have Kafka's names. They come from flags, -o, the environment (BARNABAS
 	flags.StringVar(&f.file, "config", "", "file with settings: Kafka's server.properties, or YAML")
 	flags.StringVar(&f.http, "http", "", "HOST:PORT for /metrics, /live and /ready, or 'off' (http.listen; default 127.0.0.1:9644)")
 	flags.BoolVar(&f.dev, "dev", false, "settings that make tests quick: groups do not wait for more members, coordinators have one partition")
-	flags.StringArrayVarP(&f.options, "option", "o", nil, "a setting, key=value; may be repeated")
+	flags.StringArrayVarP(&f.options, "option", "o", nil, "a setting, `key=value`; may be repeated")
 	flags.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ beside the metrics (http.pprof)")
 	flags.BoolVar(&f.dafka, "dafka", false, "be a store of a Dafka mesh, too (dafka.enable); -o dafka.config=FILE says where it is")
 	flags.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error, and after commas room=level (log.level; default info)")

@@ -60,7 +60,7 @@ func newTopicCreateCmd(f *clientFlags) *cobra.Command {
 	}
 	cmd.Flags().Int32VarP(&partitions, "partitions", "p", -1, "number of partitions, -1 for the broker's num.partitions")
 	cmd.Flags().Int16VarP(&replicas, "replicas", "r", -1, "replicas of each partition, -1 for the broker's default.replication.factor")
-	cmd.Flags().StringArrayVarP(&configs, "config", "c", nil, "topic setting, key=value; may be repeated")
+	cmd.Flags().StringArrayVarP(&configs, "config", "c", nil, "topic setting, `key=value`; may be repeated")
 	complete(cmd, "config", f.completeTopicConfig)
 	return cmd
 }

@@ -38,8 +38,8 @@ func newTopicAlterCmd(f *clientFlags) *cobra.Command {
 		}
 		return f.alter(cmd, resource{kindTopic, name}, a)
 	})
-	cmd.Flags().StringArrayVarP(&configs, "config", "c", nil, "topic setting, key=value; may be repeated")
-	cmd.Flags().StringArrayVar(&unset, "unset", nil, "setting to go back to the default; may be repeated")
+	cmd.Flags().StringArrayVarP(&configs, "config", "c", nil, "topic setting, `key=value`; may be repeated")
+	cmd.Flags().StringArrayVar(&unset, "unset", nil, "`key` of a setting to go back to the default; may be repeated")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check only")
 	complete(cmd, "config", f.completeTopicConfig)
 	complete(cmd, "unset", func(_ *cobra.Command, have []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -121,7 +121,7 @@ see them at once; the disk has its space back when whole segments are gone. On a
   barnabas topic trim letters --all --yes`,
 	}, func(cmd *cobra.Command, name string) error { return f.run(cmd, name) })
 	flags := cmd.Flags()
-	flags.Int32SliceVar(&f.partitions, "partition", nil, "trim this partition only; may be repeated")
+	flags.Int32SliceVar(&f.partitions, "partition", nil, "trim the partition of this `number` only; may be repeated")
 	flags.Int64Var(&f.offset, "before-offset", -1, "delete the records before this offset")
 	flags.StringVar(&f.time, "before-time", "", "delete the records before the first of that time: 2006-01-02T15:04:05Z, milliseconds since 1970, or -90m for 90 minutes ago")
 	flags.BoolVar(&f.all, "all", false, "delete all records that are there now")
