@@ -79,7 +79,7 @@ func storeFigures(s store.Stats, partitions int) []figure {
 		{"refused_records_total", "counter", "Records that could not be stored. Grows: the disk is full or fails; see the log.", float64(s.Refused)},
 		{"served_records_total", "counter", "Records sent to who asked for them.", float64(s.Served)},
 		{"deleted_segments_total", "counter", "Segments that retention deleted.", float64(s.Deleted)},
-		{"strangers_total", "counter", "Messages of partitions that there was no room for. Grows: too many producers.", float64(s.Strangers)},
+		{"strangers_total", "counter", "Messages of partitions that there was no room for. Grows: more than 262,144 producers and topics came in the life of store/db; begin a new directory.", float64(s.Strangers)},
 		{"dropped_messages_total", "counter", "Messages dropped because a peer did not read. It asks again.", float64(s.Writer.Dropped + s.Reader.Dropped)},
 		{"malformed_total", "counter", "Messages that were not understood.", float64(s.Writer.Malformed + s.Reader.Malformed)},
 		{"disk_full", "gauge", "1 while the disk is full: nothing is stored or acknowledged until there is space.", full},

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +11,8 @@ import (
 
 	"github.com/barnabas-log/barnabas/dafka"
 	"github.com/barnabas-log/barnabas/dafka/tower"
+	"github.com/barnabas-log/barnabas/internal/fabric"
+	"github.com/barnabas-log/barnabas/internal/storelog"
 	"github.com/barnabas-log/barnabas/internal/vfs"
 )
 
@@ -71,5 +75,39 @@ func TestHeldIsBounded(t *testing.T) {
 	}
 	if all := s.Partitions(); len(all) != 1 || all[0].End != 4000 {
 		t.Errorf("%+v", all)
+	}
+}
+
+// TestTooManyProducers: a store that has no room for another producer says so,
+// and not at each of its records.
+func TestTooManyProducers(t *testing.T) {
+	logs, err := storelog.Open("/store", storelog.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer logs.Close()
+	var said bytes.Buffer
+	w := newWriter(logs, "WRITER", "READER", slog.New(slog.NewTextHandler(&said, nil)))
+	now := time.Now()
+	w.machine = fabric.NewWriter(now, fabric.WriterOptions{Address: "WRITER", MaxPartitions: 1}, nil, nil)
+	told := func() int {
+		w.take()
+		return strings.Count(said.String(), "too many partitions")
+	}
+	publish := func(producer string, sequence uint64) {
+		w.machine.Handle(now, &fabric.Message{Kind: fabric.Record, Subject: []byte("t"), Address: []byte(producer), Sequence: sequence}, []byte("x"), producer)
+	}
+	publish("A", 0)
+	if n := told(); n != 0 {
+		t.Error("said with room for all")
+	}
+	publish("B", 0)
+	publish("B", 1)
+	if n := told(); n != 1 {
+		t.Errorf("said %d times: %s", n, &said)
+	}
+	publish("B", 2)
+	if n := told(); n != 1 {
+		t.Errorf("said %d times within a minute", n)
 	}
 }

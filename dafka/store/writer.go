@@ -34,6 +34,10 @@ type writer struct {
 	work     fabric.Work
 	storing  []*zmtp.Batch
 	outcomes []storelog.Outcome
+	// turnedAway is how many messages there was no room for when that was said
+	// last, at turnedAwayAt.
+	turnedAway   uint64
+	turnedAwayAt time.Time
 }
 
 func newWriter(logs *storelog.Logs, address, reader string, log *slog.Logger) *writer {
@@ -160,6 +164,18 @@ func (w *writer) take() {
 		w.log.Warn("records are gone", "topic", s.Subject, "producer", s.Address, "from", s.From, "to", s.To)
 	}
 	w.storing = w.backlog.Take(w.storing)
+	w.complainLocked(now)
+}
+
+// complainLocked says that there are more producers than a store can have.
+func (w *writer) complainLocked(now time.Time) {
+	n := w.machine.Strangers()
+	if n == w.turnedAway || now.Sub(w.turnedAwayAt) < complainInterval {
+		return
+	}
+	w.turnedAway, w.turnedAwayAt = n, now
+	w.log.Error("records of new producers are not stored: there are too many partitions, one for each producer and topic that ever was; begin a new directory (store/db)",
+		"partitions", w.machine.Partitions(), "messages", n)
 }
 
 func (w *writer) settleLocked(now time.Time, o *storelog.Outcome) {
