@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/producers"
@@ -107,18 +108,19 @@ func (f *Future) Copy(atMost int) (int, error) {
 
 func (f *Future) copy(atMost int) (int, error) {
 	from := f.p.Log()
-	at, start := f.log.End(), from.Start()
-	if behind := at < start; behind {
-		at = start // Retention has overtaken the copy, or it has not begun.
-	}
-	v, err := from.Read(at, from.End(), atMost, true)
-	if errors.Is(err, commitlog.ErrOutOfRange) {
-		return 0, nil // Retention came between: it is looked at again.
+	// Retention may have overtaken the copy, or it has not begun.
+	at, end := max(f.log.End(), from.Start()), from.End()
+	v, err := from.Read(at, end, atMost, true)
+	if errors.Is(err, commitlog.ErrOutOfRange) && at < from.Start() {
+		return f.copy(atMost) // Retention came between.
 	}
 	if err != nil {
 		return 0, err
 	}
 	defer v.Close()
+	if v.Size() == 0 && at < end {
+		return f.copyHole(at, end)
+	}
 	if f.buf, err = v.Bytes(f.buf); err != nil {
 		return 0, err
 	}
@@ -128,6 +130,30 @@ func (f *Future) copy(atMost int) (int, error) {
 		}
 	}
 	return v.Size(), f.append(f.buf)
+}
+
+// copyHole makes the copy end where the log ends when nothing is left of what was
+// there, because compaction took it and a power cut all that came behind: with
+// a batch without records, as compaction leaves it, lest an offset be given
+// twice.
+func (f *Future) copyHole(at, end model.Offset) (int, error) {
+	end = min(end, at+math.MaxInt32) // More does not fit into a batch.
+	b := record.NewBuilder(record.BuilderOptions{BaseOffset: at})
+	if err := b.AddAt(record.Record{Offset: end - 1, Timestamp: record.NoTimestamp}); err != nil {
+		return 0, err
+	}
+	_, batch, err := b.Build(nil)
+	if err != nil {
+		return 0, err
+	}
+	f.buf = record.AppendEmptied(f.buf[:0], batch)
+	record.Batch(f.buf).SetLeaderEpoch(model.NoEpoch)
+	if at > f.log.End() {
+		if err := f.restart(at); err != nil {
+			return 0, err
+		}
+	}
+	return len(f.buf), f.append(f.buf)
 }
 
 // restart begins the copy at the batch in the buffer or, if there is none, where
@@ -227,9 +253,12 @@ func (f *Future) Take(atMost int) (left *commitlog.Log, err error) {
 	left = p.Log()
 	for copied := 0; f.log.End() < left.End(); {
 		n, err := f.copy(atMost)
-		if copied += n; err != nil || copied > atMost || n == 0 && f.log.End() < left.End() {
+		if copied += n; err != nil || copied > atMost {
 			return nil, err
 		}
+	}
+	if f.log.End() != left.End() {
+		return nil, fmt.Errorf("partition: copy of %s ends at %d, the log at %d", p.ID, f.log.End(), left.End())
 	}
 	if err := f.log.SetStart(left.Start()); err != nil {
 		return nil, err

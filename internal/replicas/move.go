@@ -79,8 +79,9 @@ type moves struct {
 	under, settling map[model.Partition]*move
 	queue           []*move
 	wake            chan struct{}
-	// free is when the next piece may be copied.
+	// free is when the next piece may be copied at a rate.
 	free time.Time
+	rate int64
 }
 
 // Move moves a partition to the data directory of a path, in the background, or
@@ -388,30 +389,40 @@ func (r *Replicas) copyAll(ctx context.Context, m *move, x *replica, f *partitio
 // movePiece is how much to copy in one go: a tenth of what is allowed in a
 // second, so that the pauses are short. 0 says that moves are halted.
 func (r *Replicas) movePiece() int {
-	return int(min((r.config.Load().Disks.MoveBytesPerSecond+9)/10, moveBytes))
+	return int((min(r.moveRate(), 10*moveBytes) + 9) / 10)
 }
 
-// pace waits as long as replica.alter.log.dirs.io.max.bytes.per.second, which
-// all moves share, wants it after so many bytes.
+// moveRate is replica.alter.log.dirs.io.max.bytes.per.second, which all moves
+// share.
+func (r *Replicas) moveRate() int64 { return r.config.Load().Disks.MoveBytesPerSecond }
+
+// pace waits as long as the rate wants it after so many bytes, or until it is
+// another one.
 func (r *Replicas) pace(ctx context.Context, m *move, bytes int) {
-	rate := r.config.Load().Disks.MoveBytesPerSecond
+	rate := r.moveRate()
 	if rate == math.MaxInt64 || rate <= 0 {
 		return
 	}
-	took := time.Duration(float64(bytes) / float64(rate) * float64(time.Second))
-	r.moves.Lock()
-	now := time.Now()
-	if r.moves.free.Before(now) {
-		r.moves.free = now
-	}
-	r.moves.free = r.moves.free.Add(took)
-	wait := r.moves.free.Sub(now)
-	r.moves.Unlock()
-	for wait > 0 && ctx.Err() == nil && !m.cancelled.Load() {
+	wait := r.moves.due(rate, bytes)
+	for wait > 0 && ctx.Err() == nil && !m.cancelled.Load() && rate == r.moveRate() {
 		step := min(wait, moveRetry)
 		pause(ctx, step)
 		wait -= step
 	}
+}
+
+// due is how long to wait after so many bytes. What was copied at another rate is
+// forgotten.
+func (m *moves) due(rate int64, bytes int) time.Duration {
+	took := time.Duration(float64(bytes) / float64(rate) * float64(time.Second))
+	m.Lock()
+	defer m.Unlock()
+	now := time.Now()
+	if m.free.Before(now) || m.rate != rate {
+		m.free, m.rate = now, rate
+	}
+	m.free = m.free.Add(took)
+	return m.free.Sub(now)
 }
 
 // takePlace makes the copy durable and puts it in the place of the log: steps 1

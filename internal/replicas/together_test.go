@@ -102,3 +102,37 @@ func TestPolicyChangesInPass(t *testing.T) {
 		t.Error("a pass was ended that goes on being wanted")
 	}
 }
+
+// Moves go in large pieces, however many bytes a second there may be, and a rate
+// that was far too low holds up none once it is raised.
+func TestMovePiece(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, vfs.NewMem())
+		w.paths = []string{"/a", "/b"}
+		w.cluster()
+		w.start()
+		if n := w.movePiece(); n != moveBytes {
+			t.Errorf("pieces of %d bytes", n)
+		}
+		const rate = "replica.alter.log.dirs.io.max.bytes.per.second"
+		w.create("x", 1)
+		w.mustAppend("x", 0, 900_000, 3)
+		w.flush()
+		w.reconfigured(map[string]string{rate: "10"})
+		ctx, cancel := context.WithCancel(t.Context())
+		var mover sync.WaitGroup
+		mover.Go(func() { w.carryMoves(ctx) })
+		w.ok(w.Move(x0(), "/b"))
+		time.Sleep(time.Minute)
+		if got := w.where(x0()); len(got) != 2 {
+			t.Error(got)
+		}
+		w.reconfigured(map[string]string{rate: "1000000"})
+		time.Sleep(time.Minute)
+		if got := w.where(x0()); len(got) != 1 || got[0] != "/b" {
+			t.Errorf("in %v a minute after the rate was raised", got)
+		}
+		cancel()
+		mover.Wait()
+	})
+}
