@@ -66,7 +66,8 @@ type Broker struct {
 	// Nil until they may be asked.
 	coordinators atomic.Pointer[coordinators]
 
-	epoch   int64 // Broker epoch.
+	epoch   int64       // Broker epoch.
+	opened  atomic.Bool // Everything above is there, for who comes by http.
 	ready   atomic.Bool
 	fatal   chan error // Receives what ends the process.
 	cancel  context.CancelFunc
@@ -94,6 +95,10 @@ func Start(o Options) (*Broker, error) {
 }
 
 func (b *Broker) start(ctx context.Context) error {
+	// First, so that whoever watches the node sees that it starts: that may take minutes after a crash.
+	if err := b.serveHTTP(); err != nil {
+		return err
+	}
 	if err := b.openDirs(); err != nil {
 		return err
 	}
@@ -124,7 +129,8 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.startBridge(); err != nil {
 		return err
 	}
-	return b.serveHTTP()
+	b.opened.Store(true)
+	return nil
 }
 
 // ClusterID is the id of the cluster that the node belongs to.
@@ -274,6 +280,9 @@ func (b *Broker) Stop() error {
 // abandon gives back what a start that failed has taken.
 func (b *Broker) abandon() {
 	b.cancel()
+	if b.http != nil {
+		b.http.Close()
+	}
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
 	b.doors.stop(gone)

@@ -16,7 +16,7 @@ import (
 )
 
 // serveHTTP serves /metrics, /live and /ready, and Go's profiles if they are
-// asked for. A port that is taken is an error only if somebody asked for it.
+// asked for, from the beginning of a start on. A port that is taken is an error only if somebody asked for it.
 func (b *Broker) serveHTTP() error {
 	if b.config.HTTPListen == "" {
 		return nil
@@ -79,10 +79,10 @@ func (b *Broker) pages() http.Handler {
 // notReady says why the node cannot do what it is for: "" if it serves and none
 // of its partitions is offline.
 func (b *Broker) notReady() string {
-	switch t := b.replicas.Load().Totals(); {
-	case !b.ready.Load():
+	if !b.ready.Load() {
 		return "not ready"
-	case t.Offline > 0:
+	}
+	if t := b.replicas.Load().Totals(); t.Offline > 0 {
 		return fmt.Sprintf("%d of %d partitions are offline", t.Offline, t.Partitions)
 	}
 	return ""

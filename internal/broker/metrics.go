@@ -72,9 +72,14 @@ type collector struct{ b *Broker }
 // Collect.
 func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect reads the counters.
+// Collect reads the counters. While the node starts there are none, and it says
+// so: ready is 0.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := sink{out, described()}
+	c.node(s)
+	if !c.b.opened.Load() {
+		return
+	}
 	c.listeners(s)
 	c.api(s)
 	c.quotas(s)
@@ -84,7 +89,6 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.bridge(s)
 	c.disks(s)
 	c.cluster(s)
-	c.node(s)
 }
 
 // sink sends metrics. Values of labels are in the order of the metric's table.

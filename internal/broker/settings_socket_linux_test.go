@@ -1,9 +1,12 @@
 package broker
 
 import (
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -109,6 +112,75 @@ func TestSocketSettings(t *testing.T) {
 		t.Errorf("socket.listen.backlog.size=7: %d", got)
 	}
 	if err := b.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPagesWhileStarting: a node whose start takes long says that it lives, and is not ready.
+func TestPagesWhileStarting(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := free.Addr().String()
+	free.Close()
+	cfg, _, err := config.Load(config.Sources{Flags: map[string]string{"http.listen": at}, Options: []string{"log.dirs=/a"}, MemoryBytes: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	slow := vfs.NewFaulty(vfs.NewMem(), func(vfs.Op) error {
+		once.Do(func() { close(began); <-goOn })
+		return nil
+	})
+	type started struct {
+		b   *Broker
+		err error
+	}
+	done := make(chan started)
+	go func() {
+		b, err := Start(Options{
+			Config: cfg, FS: slow, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+			Listen: func(string, string) (net.Listener, error) { return quiet{make(chan struct{})}, nil },
+		})
+		done <- started{b, err}
+	}()
+	page := func(path string) (int, string) {
+		t.Helper()
+		r, err := http.Get("http://" + at + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.StatusCode, string(body)
+	}
+	f := func(when string, ready int, metric, more string) {
+		t.Helper()
+		if code, _ := page("/live"); code != http.StatusOK {
+			t.Errorf("%s: live: %d", when, code)
+		}
+		if code, _ := page("/ready"); code != ready {
+			t.Errorf("%s: ready: %d", when, code)
+		}
+		if code, body := page("/metrics"); code != http.StatusOK || !strings.Contains(body, "\n"+metric+"\n") || !strings.Contains(body, more) {
+			t.Errorf("%s: metrics: %d %s", when, code, body)
+		}
+	}
+	<-began
+	f("while it starts", http.StatusServiceUnavailable, "barnabas_ready 0", "barnabas_build_info")
+	close(goOn)
+	s := <-done
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	f("started", http.StatusOK, "barnabas_ready 1", "barnabas_replicas_partitions 0")
+	http.DefaultClient.CloseIdleConnections()
+	if err := s.b.Stop(); err != nil {
 		t.Error(err)
 	}
 }

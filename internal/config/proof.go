@@ -60,11 +60,11 @@ func proofs() map[string]string {
 			"group.consumer.session.timeout.ms group.consumer.min.session.timeout.ms group.consumer.max.session.timeout.ms " +
 			"group.consumer.migration.policy group.consumer.assignment.interval.ms group.consumer.min.assignment.interval.ms " +
 			"group.consumer.max.assignment.interval.ms group.consumer.regex.refresh.interval.ms",
-		"broker.TestGroupsOwnSettings":           "consumer.session.timeout.ms consumer.heartbeat.interval.ms consumer.assignment.interval.ms",
-		"api.TestAddPatience":                    "add.partitions.to.txn.retry.backoff.ms add.partitions.to.txn.retry.backoff.max.ms",
-		"tests/dafka.TestBridge":                 "dafka.enable dafka.config dafka.producers",
-		"tests/dafka.TestBridgedTopicsThatExist": "dafka.max.partitions",
-		"tests/dafka.TestPublishedTopic":         "dafka.publish",
+		"broker.TestGroupsOwnSettings":   "consumer.session.timeout.ms consumer.heartbeat.interval.ms consumer.assignment.interval.ms",
+		"api.TestAddPatience":            "add.partitions.to.txn.retry.backoff.ms add.partitions.to.txn.retry.backoff.max.ms",
+		"tests/dafka.TestBridge":         "dafka.enable dafka.config dafka.producers",
+		"tests/dafka.TestMostPartitions": "dafka.max.partitions",
+		"tests/dafka.TestPublishedTopic": "dafka.publish",
 
 		"broker.TestTransactionSettings": "transaction.max.timeout.ms transactional.id.expiration.ms transaction.partition.verification.enable " +
 			"transaction.abort.timed.out.transaction.cleanup.interval.ms transaction.remove.expired.transaction.cleanup.interval.ms",

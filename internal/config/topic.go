@@ -44,8 +44,7 @@ type Topic struct {
 	FsyncAcks      bool // durability is fsync: acks=all is answered after a sync
 	ValidateHeader bool // record.validation is header: records are not walked
 
-	Dafka        bool // dafka.producers is not empty: Dafka producers write to it, and nobody else
-	DafkaPublish bool // dafka.publish
+	Dafka bool // dafka.producers is not empty: Dafka producers write to it, and nobody else
 }
 
 // Compression says how batches are stored. Type is one of Kafka's words: producer, uncompressed, gzip, snappy, lz4, zstd.
@@ -161,8 +160,7 @@ func ResolveTopic(b *Broker, overrides map[string]string) (Topic, error) {
 		FsyncAcks:      v.text("durability") == "fsync",
 		ValidateHeader: v.text("record.validation") == "header",
 
-		Dafka:        len(v.list(DafkaProducers)) > 0,
-		DafkaPublish: v.bool("dafka.publish"),
+		Dafka: len(v.list(DafkaProducers)) > 0,
 	}
 	if t.Dafka { // Its records have no keys: compaction would remove them.
 		t.Compact, t.Delete = false, t.Delete || t.Compact

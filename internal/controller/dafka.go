@@ -107,7 +107,7 @@ func checkProducer(address string) error {
 func DafkaTopics(image *metadata.Image, each func(t *metadata.Topic, producers []string)) {
 	image.Configs(metadata.ResourceTopic, func(name string, values map[string]string) bool {
 		producers := config.ProducersOf(values)
-		if t := image.Topic(name); t != nil && (len(producers) > 0 || strings.EqualFold(values["dafka.publish"], "true")) {
+		if t := image.Topic(name); t != nil && (len(producers) > 0 || config.Published(values)) {
 			each(t, producers)
 		}
 		return true

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +25,7 @@ import (
 	"github.com/barnabas-log/barnabas/dafka"
 	"github.com/barnabas-log/barnabas/internal/fabric"
 	"github.com/barnabas-log/barnabas/internal/zmtp"
+	"github.com/barnabas-log/barnabas/tests/kafka"
 	"github.com/barnabas-log/barnabas/tests/node"
 )
 
@@ -278,6 +281,36 @@ func TestBridgedTopicsThatExist(t *testing.T) {
 		if n, _ := refused[i].Unacked(); n != 1 {
 			t.Errorf("a record on %s was acknowledged", refused[i].Topic())
 		}
+	}
+}
+
+// TestMostPartitions: a producer beyond dafka.max.partitions is refused, those
+// that came before are not.
+func TestMostPartitions(t *testing.T) {
+	port, err := kafka.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := fmt.Sprintf("127.0.0.1:%d", port)
+	b := newBridged(t, "dafka.max.partitions=2", "http.listen="+at)
+	for range 2 {
+		p := b.producer("letters")
+		b.publish(p, 0, 1)
+		b.flush(p)
+	}
+	third := b.producer("letters")
+	b.publish(third, 0, 1)
+	b.await("the third one is refused", func() bool {
+		r, err := http.Get("http://" + at + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		page, err := io.ReadAll(r.Body)
+		return err == nil && !strings.Contains(string(page), "\nbarnabas_bridge_refused_messages_total 0\n")
+	})
+	if n, _ := third.Unacked(); n != 1 || len(b.producers("letters")) != 2 {
+		t.Errorf("%d records of the third one wait, %v", n, b.producers("letters"))
 	}
 }
 
