@@ -85,7 +85,7 @@ func (l *Log) loadEpochsLocked() error {
 	}
 	list, err := ParseEpochs(b)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: damaged: restore it, or delete it: the log goes on without what it says of old leaders: %w", EpochFile, err)
 	}
 	l.epochs.mu.list = nil
 	for _, e := range list {

@@ -17,6 +17,9 @@ import (
 // names of the greatest length.
 const maxTextFile = 512 << 20
 
+// ErrDamaged says that a file cannot be what its name says: a disk that forgets, or somebody's editor.
+var ErrDamaged = errors.New("damaged")
+
 // Offsets is the content of one of Kafka's checkpoint files: one offset for
 // each log.
 type Offsets map[model.Partition]model.Offset
@@ -76,6 +79,7 @@ func sorted[V any](m map[model.Partition]V) []model.Partition {
 }
 
 // Checkpoint reads one of the checkpoint files; one that is missing is empty.
+// ErrDamaged if it makes no sense.
 func (d *Dir) Checkpoint(file string) (Offsets, error) {
 	b, err := d.readText(file)
 	if err != nil {
@@ -83,7 +87,7 @@ func (d *Dir) Checkpoint(file string) (Offsets, error) {
 	}
 	offsets, err := ParseOffsets(b)
 	if err != nil {
-		return nil, fmt.Errorf("datadir: %s: %w", filepath.Join(d.path, file), err)
+		return nil, fmt.Errorf("datadir: %s: %w: %w", filepath.Join(d.path, file), ErrDamaged, err)
 	}
 	return offsets, nil
 }

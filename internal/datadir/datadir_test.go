@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	iofs "io/fs"
 	"strings"
 	"syscall"
 	"testing"
@@ -65,7 +66,7 @@ func TestMeta(t *testing.T) {
 	f("version=0\nbroker.id=1", "let Kafka migrate it")
 	f("version=2\nnode.id=1\ncluster.id=x", `version "2", want 1`)
 	f("version=1\nnode.id=-1\ncluster.id=x", "node.id")
-	f("version=1\nnode.id=1", "no cluster.id")
+	f("version=1\nnode.id=1", "no cluster.id: restore it")
 }
 
 func TestParseLogDir(t *testing.T) {
@@ -256,4 +257,37 @@ func FuzzFiles(f *testing.F) {
 		ParseTopicID(b)
 		ParseLogDir(string(b))
 	})
+}
+
+// A damaged checkpoint ends a start only where nothing else knows what it said.
+func TestDamagedCheckpoints(t *testing.T) {
+	fs := vfs.NewMem()
+	f := func(file string, known bool, want string) {
+		t.Helper()
+		d := mustOpen(t, fs, Identity{Node: 1})
+		defer d.Close()
+		if known {
+			if err := d.WriteMarks(Marks{{Topic: "t"}: {Offset: 9}}, true); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := fs.Remove("/data/" + MarksFile); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := vfs.WriteFile(fs, "/data/"+file, []byte("0\n2\nt 0 1\n")); err != nil {
+			t.Fatal(err)
+		}
+		defer fs.Remove("/data/" + file)
+		if _, err := d.PeekRecovery(); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s, known %v: who changes nothing is told %v", file, known, err)
+		}
+		r, err := d.TakeRecovery()
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) || want == "" && (err != nil || len(r.Damaged) != 1 || r.Known != known) {
+			t.Errorf("%s, known %v: %v, %+v", file, known, err, r)
+		}
+	}
+	f(RecoveryPointFile, false, "")
+	f(HighWatermarkFile, false, "")
+	f(LogStartFile, false, "log-start-offset-checkpoint: damaged: ")
+	f(HighWatermarkFile, true, "")
+	f(LogStartFile, true, "")
 }

@@ -59,15 +59,15 @@ func ParseMeta(b []byte) (Meta, error) {
 	}
 	n, err := strconv.ParseInt(props["node.id"], 10, 32)
 	if err != nil || n < 0 {
-		return m, fmt.Errorf("datadir: %s: node.id %q", MetaFile, props["node.id"])
+		return m, fmt.Errorf("datadir: %s: damaged, node.id is %q: restore it from a backup", MetaFile, props["node.id"])
 	}
 	m.Node = model.NodeID(n)
 	if m.Cluster == "" {
-		return m, fmt.Errorf("datadir: %s: no cluster.id", MetaFile)
+		return m, fmt.Errorf("datadir: %s: damaged, it has no cluster.id: restore it from a backup", MetaFile)
 	}
 	if v, ok := props["directory.id"]; ok { // Kafka before 3.7 had none.
 		if m.Directory, err = model.ParseUUID(v); err != nil {
-			return m, fmt.Errorf("datadir: %s: directory.id: %w", MetaFile, err)
+			return m, fmt.Errorf("datadir: %s: damaged, directory.id: %w: restore it from a backup", MetaFile, err)
 		}
 	}
 	return m, nil

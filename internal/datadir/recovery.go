@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -20,12 +21,19 @@ type Recovery struct {
 	Marks Marks
 	// RecoveryPoints, LogStarts and HighWatermarks are Kafka's checkpoints.
 	RecoveryPoints, LogStarts, HighWatermarks Offsets
+	// Damaged are errors of checkpoints that a start can do without: the next
+	// ones replace them.
+	Damaged []error
 }
 
 // TakeRecovery reads the marks and checkpoints and takes the clean shutdown
-// file away.
+// file away. A damaged checkpoint ends nothing where the marks know better, nor
+// where it only costs time.
 func (d *Dir) TakeRecovery() (Recovery, error) {
-	r, err := d.readRecovery()
+	r, err := d.readRecovery(func(r *Recovery, file string) bool { return r.Known || file != LogStartFile })
+	if errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("%w: restore it, or delete it: then what DeleteRecords took may be there again", err)
+	}
 	if err == nil {
 		r.BrokerEpoch, r.Clean, err = d.TakeClean()
 	}
@@ -34,7 +42,7 @@ func (d *Dir) TakeRecovery() (Recovery, error) {
 
 // PeekRecovery is TakeRecovery for who leaves everything as it is.
 func (d *Dir) PeekRecovery() (Recovery, error) {
-	r, err := d.readRecovery()
+	r, err := d.readRecovery(func(*Recovery, string) bool { return false })
 	if err != nil {
 		return r, err
 	}
@@ -46,14 +54,18 @@ func (d *Dir) PeekRecovery() (Recovery, error) {
 	return r, err
 }
 
-func (d *Dir) readRecovery() (r Recovery, err error) {
+func (d *Dir) readRecovery(dispensable func(r *Recovery, file string) bool) (r Recovery, err error) {
 	if r.Marks, r.Known, err = d.Marks(); err != nil {
 		return r, err
 	}
 	for file, to := range map[string]*Offsets{
 		RecoveryPointFile: &r.RecoveryPoints, LogStartFile: &r.LogStarts, HighWatermarkFile: &r.HighWatermarks,
 	} {
-		if *to, err = d.Checkpoint(file); err != nil {
+		switch *to, err = d.Checkpoint(file); {
+		case err == nil:
+		case errors.Is(err, ErrDamaged) && dispensable(&r, file):
+			*to, r.Damaged = Offsets{}, append(r.Damaged, err)
+		default:
 			return r, err
 		}
 	}

@@ -73,7 +73,7 @@ func (q *Quorum) readState() (state, error) {
 		return s, err
 	}
 	if err := json.Unmarshal(b, &s); err != nil {
-		return s, fmt.Errorf("%s: %w", q.path(stateFile), err)
+		return s, fmt.Errorf("%s: damaged: delete it, for the log knows its epoch, too: %w", q.path(stateFile), err)
 	}
 	for _, v := range s.CurrentVoters {
 		if v.VoterID != int32(q.opts.Self) {

@@ -517,6 +517,12 @@ func TestForeignVoters(t *testing.T) {
 	if _, err := start(mem); err == nil || !strings.Contains(err.Error(), "node 2 is a voter") {
 		t.Error(err)
 	}
+	if err := vfs.WriteFile(mem, "/data/__cluster_metadata-0/quorum-state", []byte(state[:20])); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := start(mem); err == nil || !strings.Contains(err.Error(), "quorum-state: damaged: delete it") {
+		t.Error(err)
+	}
 }
 
 func worlds() uint64 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -98,14 +99,22 @@ func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
 	if k.recovery, err = d.TakeRecovery(); err != nil {
 		return nil, err
 	}
+	for _, err := range k.recovery.Damaged {
+		r.opts.Log.Warn("checkpoint not used, and made anew", "err", err)
+	}
 	k.mu.marks = maps.Clone(k.recovery.Marks) // Good until a log has a newer one.
 	k.mu.written = maps.Clone(k.recovery.Marks)
 	k.loadCleaned()
 	offsets, err := d.Checkpoint(appliedFile)
-	if err != nil {
+	switch {
+	case err == nil:
+		k.made = offsets[appliedKey()]
+	case errors.Is(err, datadir.ErrDamaged): // What is missing was made, as far as anybody knows, and is no new partition.
+		r.opts.Log.Warn("checkpoint not used, and made anew", "err", err)
+		k.made = math.MaxInt64
+	default:
 		return nil, err
 	}
-	k.made = offsets[appliedKey()]
 	return k, nil
 }
 

@@ -460,6 +460,13 @@ func TestMissingDirectory(t *testing.T) {
 	if slices.Contains(w.files("/a"), "x-0") {
 		t.Error("an empty log took the place of one that is missing")
 	}
+	w.drop()
+	// Who does not know what was made takes nothing that is missing for new.
+	w.ok(vfs.WriteFile(mem, "/a/"+appliedFile, []byte("0\n7\n")))
+	w.start()
+	if _, err := w.Partition(model.Partition{Topic: "x"}); !errors.Is(err, ErrMissing) {
+		t.Error(err)
+	}
 	w.remove("x")
 	w.create("x", 2) // Nothing stands in the way of a new one.
 	w.mustAppend("x", 0, 10, 1)
