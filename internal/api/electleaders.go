@@ -11,10 +11,6 @@ import (
 	"github.com/barnabas-log/barnabas/wire"
 )
 
-// electionMillis is how long an election waits for the metadata log, at least:
-// clients leave the time of ElectLeaders at 0 when they do not care.
-const electionMillis = 30_000
-
 // electLeaders elects leaders of some partitions, or of all. Of all, those that
 // need no election are not answered.
 func (s *session) electLeaders(c *call, q *wire.ElectLeadersRequest) wire.Response {
@@ -34,14 +30,13 @@ func (s *session) electLeaders(c *call, q *wire.ElectLeadersRequest) wire.Respon
 		}
 	}
 	errs := make([]error, len(parts))
-	err := s.propose(max(q.TimeoutMs, electionMillis), func(image *metadata.Image) ([]metadata.Record, error) {
+	err := s.propose(q.TimeoutMs, func(image *metadata.Image) ([]metadata.Record, error) {
 		records, each := s.opts.Rules.ElectLeaders(image, how, parts, func(p model.Partition) bool { return broken[p] })
 		copy(errs, each)
 		return records, nil
 	})
 	if err != nil {
-		r.ErrorCode = s.codeOf(err, c)
-		return r
+		return electedNone(c, q, s.codeOf(err, c))
 	}
 	s.elected(c, q, r, parts, errs)
 	return r
@@ -56,6 +51,23 @@ func unknownElection(r *wire.ElectLeadersResponse, q *wire.ElectLeadersRequest) 
 			y := wire.Extend(&x.PartitionResult)
 			y.PartitionID, y.ErrorCode = p, int16(wire.InvalidRequest)
 			y.ErrorMessage = new(fmt.Sprintf("Unknown election type %d", q.ElectionType))
+		}
+	}
+	return r
+}
+
+// electedNone tells of all partitions that are named why nothing became of it.
+func electedNone(c *call, q *wire.ElectLeadersRequest, code int16) wire.Response {
+	r := wire.NewElectLeadersResponse()
+	if c.Version > 0 {
+		r.ErrorCode = code
+	}
+	for i := range q.TopicPartitions {
+		x := wire.Extend(&r.ReplicaElectionResults)
+		x.Topic = q.TopicPartitions[i].Topic
+		for _, p := range q.TopicPartitions[i].Partitions {
+			y := wire.Extend(&x.PartitionResult)
+			y.PartitionID, y.ErrorCode, y.ErrorMessage = p, code, nil
 		}
 	}
 	return r

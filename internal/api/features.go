@@ -9,6 +9,10 @@ import (
 	"github.com/barnabas-log/barnabas/wire"
 )
 
+// featuresMillis is how long a change of features waits for the metadata log, at
+// least: Kafka does not look at the time of the request.
+const featuresMillis = 30_000
+
 // updateFeatures switches features of the cluster on and off (KIP-584), all
 // that are named or none.
 func (s *session) updateFeatures(c *call, q *wire.UpdateFeaturesRequest) wire.Response {
@@ -16,7 +20,7 @@ func (s *session) updateFeatures(c *call, q *wire.UpdateFeaturesRequest) wire.Re
 	for i, u := range q.FeatureUpdates {
 		updates[i] = controller.FeatureUpdate{Name: strings.Clone(u.Feature), Level: u.MaxVersionLevel, Type: controller.UpgradeType(u.UpgradeType)}
 	}
-	err := s.propose(max(q.TimeoutMs, electionMillis), func(image *metadata.Image) ([]metadata.Record, error) {
+	err := s.propose(max(q.TimeoutMs, featuresMillis), func(image *metadata.Image) ([]metadata.Record, error) {
 		records, err := s.opts.Rules.UpdateFeatures(image, updates)
 		if q.ValidateOnly {
 			records = nil

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -85,11 +84,11 @@ func (s *session) alterClientQuotas(c *call, q *wire.AlterClientQuotasRequest) w
 	})
 	said := map[string]bool{}
 	for i := range changes {
-		name := changes[i].String()
-		if said[name] { // One answer for each entity.
+		key := changes[i].Key()
+		if said[key] { // One answer for each entity.
 			continue
 		}
-		said[name] = true
+		said[key] = true
 		failed := err
 		if err == nil {
 			failed = errs[i]
@@ -149,7 +148,7 @@ func (s *session) lookUpHosts(c controller.QuotaChange, hosts map[string]bool) {
 		if n.Type != metadata.QuotaIP || n.Name == nil {
 			continue
 		}
-		if _, err := netip.ParseAddr(*n.Name); err == nil {
+		if _, ok := quota.ParseAddress(*n.Name); ok {
 			hosts[*n.Name] = true
 			continue
 		}

@@ -26,16 +26,17 @@ func (s *session) alterPartitionReassignments(c *call, q *wire.AlterPartitionRea
 		}
 	}
 	errs := make([]error, len(wishes))
-	err := s.propose(max(q.TimeoutMs, electionMillis), func(image *metadata.Image) ([]metadata.Record, error) {
+	err := s.propose(q.TimeoutMs, func(image *metadata.Image) ([]metadata.Record, error) {
 		records, each := s.opts.Rules.Reassign(image, wishes, !q.AllowReplicationFactorChange)
 		copy(errs, each)
 		return records, nil
 	})
-	if err != nil {
-		r.ErrorCode, r.ErrorMessage = s.codeOf(err, c), message(err)
-		return r
+	if err != nil { // It is that of all.
+		for i := range errs {
+			errs[i] = err
+		}
 	}
-	r.ErrorMessage, r.AllowReplicationFactorChange = nil, q.AllowReplicationFactorChange
+	r.ErrorCode, r.ErrorMessage, r.AllowReplicationFactorChange = s.codeOf(err, c), message(err), q.AllowReplicationFactorChange
 	for i := range q.Topics {
 		x := wire.Extend(&r.Responses)
 		x.Name = q.Topics[i].Name

@@ -123,6 +123,9 @@ func (s *session) deleteTopics(c *call, q *wire.DeleteTopicsRequest) wire.Respon
 	if !s.opts.Config.DeleteTopics {
 		return s.deleted(c, asked, deletionDisabled(c.Version))
 	}
+	if q.TimeoutMs <= 0 {
+		return s.deleted(c, asked, wire.RequestTimedOut) // Kafka has looked for none by then.
+	}
 	asked = s.resolveDeletions(asked)
 	var ids []model.TopicID
 	for i := range asked {

@@ -127,7 +127,7 @@ func (l *limits) host(name string, unknown map[string]bool) []netip.Addr {
 	if name == "" {
 		return nil
 	}
-	if a, err := netip.ParseAddr(name); err == nil {
+	if a, ok := quota.ParseAddress(name); ok {
 		return []netip.Addr{a.Unmap().WithZone("")}
 	}
 	a, ok := l.hosts[name]

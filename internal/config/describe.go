@@ -165,33 +165,57 @@ func DescribeBroker(b *Broker) []Entry {
 	return entries
 }
 
-// unknownEntry shows a key of the broker that nobody knows.
+// unknownEntry shows a key of the broker that is in no table: that of one listener, as the key that it stands for, or one that nobody
+// knows.
 func (b *Broker) unknownEntry(name string) Entry {
 	e := unknownEntry(name, StaticBroker)
 	e.Synonyms = b.synonyms(name)
 	e.Source = firstSource(e.Synonyms)
+	if key, ok := listenersKey(name); ok {
+		e.Type, e.Sensitive = key.Type, key.Sensitive
+		e.Value = e.Synonyms[0].Value // As it was written.
+	}
 	return e
+}
+
+// listenersKey finds the broker key that a key of one listener stands for: of the listener, or of one of its SASL mechanisms.
+func listenersKey(name string) (Key, bool) {
+	base, forListener := baseKey(name)
+	if !forListener {
+		return Key{}, false
+	}
+	for _, k := range []string{
+		"sasl.jaas.config", "sasl.login.callback.handler.class", "sasl.login.class", "sasl.server.callback.handler.class", "connections.max.reauth.ms",
+	} {
+		if strings.HasSuffix(base, k) {
+			base = k
+		}
+	}
+	return LookupBrokerKey(base)
 }
 
 // DescribeClusterDefaults answers DescribeConfigs for the broker resource without a name: what is set for all brokers.
 func DescribeClusterDefaults(b *Broker) []Entry {
 	var entries []Entry
 	for _, name := range sortedKeys(b.clusterDefaults) {
-		key, ok := LookupBrokerKey(name)
-		if !ok {
-			entries = append(entries, unknownEntry(name, DynamicDefaultBroker))
-			continue
-		}
-		e := b.brokerEntry(&key)
-		e.Value = ref(b.clusterDefaults[name])
-		if key.Sensitive {
-			e.Value = nil
-		}
+		e := b.defaultEntry(name)
 		e.Synonyms = slices.DeleteFunc(e.Synonyms, func(s SynonymEntry) bool { return s.Source != DynamicDefaultBroker })
 		e.Source = firstSource(e.Synonyms)
 		entries = append(entries, e)
 	}
 	return entries
+}
+
+// defaultEntry shows a key that is set for all brokers, with the value as it was written.
+func (b *Broker) defaultEntry(name string) Entry {
+	e := b.unknownEntry(name)
+	if key, ok := LookupBrokerKey(name); ok {
+		e = b.brokerEntry(&key)
+	}
+	if e.Value = nil; !e.Sensitive {
+		e.Value = ref(b.clusterDefaults[name])
+	}
+	return e
 }
 
 func (b *Broker) brokerEntry(key *Key) Entry {
@@ -228,6 +252,11 @@ func (b *Broker) synonyms(name string) []SynonymEntry {
 // text is what one source says of one key; ok with nil for a secret.
 func (b *Broker) text(name string, source Source) (*string, bool) {
 	key, known := LookupBrokerKey(name)
+	if !known {
+		if key, known = listenersKey(name); known {
+			key.HasDefault = false // It has that of the key that it stands for.
+		}
+	}
 	text, ok := "", false
 	switch source {
 	case DynamicBroker:
@@ -263,6 +292,9 @@ func brokerSynonyms(name string) []string {
 	}
 	if name == "log.flush.interval.ms" {
 		return []string{name, "log.flush.scheduler.interval.ms"}
+	}
+	if key, ok := listenersKey(name); ok {
+		return []string{name, key.Name}
 	}
 	return []string{name}
 }

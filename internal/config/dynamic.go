@@ -40,10 +40,14 @@ func nonDynamic(name string) bool {
 	return known && key.ReadOnly()
 }
 
-// bareSecurity reports a key of TLS without a listener's prefix: Kafka changes those for single listeners only.
+// bareSecurity reports where a listener finds its keys and certificates, without the listener's prefix: Kafka changes those for
+// single listeners only.
 func bareSecurity(name string) bool {
+	if name == "ssl.key.password" {
+		return true
+	}
 	key, known := LookupBrokerKey(name)
-	return known && !key.ReadOnly() && strings.HasPrefix(name, "ssl.")
+	return known && !key.ReadOnly() && (strings.HasPrefix(name, "ssl.keystore.") || strings.HasPrefix(name, "ssl.truststore."))
 }
 
 // onlyPerBroker reports a key that may differ between brokers, and so cannot be set for all.
@@ -81,8 +85,7 @@ func (b *Broker) CheckDynamic(configs map[string]string, named bool) error {
 		return &RequestError{"max.connections=0 would let nobody in, not even who wants to change it back"}
 	}
 	if err := b.checkChange(n); err != nil {
-		return &RequestError{"Invalid value org.apache.kafka.common.config.ConfigException: " + err.Error() +
-			" for configuration Invalid dynamic configuration"}
+		return notDynamic(err)
 	}
 	return nil
 }
@@ -103,25 +106,68 @@ func checkDynamicKeys(configs map[string]string, named bool) error {
 	if err := checkDynamicValues(configs); err != nil {
 		return err
 	}
-	if named {
-		return nil
+	if !named {
+		if err := refuse(onlyPerBroker, "Cannot update these configs at default cluster level, broker id must be specified"); err != nil {
+			return err
+		}
 	}
-	return refuse(onlyPerBroker, "Cannot update these configs at default cluster level, broker id must be specified")
+	return checkListenerValues(configs)
 }
 
 // checkDynamicValues looks at each value alone. Keys that nobody knows may belong to a plugin of Kafka's, and are let through.
 func checkDynamicValues(configs map[string]string) error {
 	for _, name := range sortedKeys(configs) {
-		base, _ := baseKey(name)
-		key, known := LookupBrokerKey(base)
+		key, known := LookupBrokerKey(name)
 		if !known {
 			continue
 		}
-		if err := key.Validate(configs[name]); err != nil {
+		if err := key.validateDynamic(configs[name]); err != nil {
 			return &RequestError{err.Error()}
 		}
 	}
 	return nil
+}
+
+// checkListenerValues looks at the values of keys of single listeners.
+func checkListenerValues(configs map[string]string) error {
+	for _, name := range sortedKeys(configs) {
+		key, ok := listenersKey(name)
+		if !ok {
+			continue
+		}
+		if err := key.validateDynamic(configs[name]); err != nil {
+			return notDynamic(err)
+		}
+	}
+	return nil
+}
+
+// notDynamic wraps what is wrong with a change as Kafka does, whose running parts find it.
+func notDynamic(err error) error {
+	return &RequestError{"Invalid value org.apache.kafka.common.config.ConfigException: " + err.Error() + " for configuration Invalid dynamic configuration"}
+}
+
+// validateDynamic is Validate for a running broker, where Kafka is stricter: what a file may say twice is refused, and classes are
+// looked for.
+func (k *Key) validateDynamic(text string) error {
+	list := splitList(javaTrim(text))
+	v, err := k.parse(text)
+	switch {
+	case k.Type == List && repeats(list) && (err != nil || len(v.list) < len(list)): // Lists that allow it keep what is repeated.
+		return &InvalidError{"Configuration '" + k.Name + "' values must not be duplicated."}
+	case err == nil && k.Type == Class && !kafkasOwn(v.text):
+		return invalid(k.Name, v.text, "Class "+v.text+" could not be found.")
+	}
+	return err
+}
+
+func repeats(list []string) bool {
+	return len(slices.Compact(slices.Sorted(slices.Values(list)))) < len(list)
+}
+
+// kafkasOwn reports the name of a class that a Kafka without plugins has; here, it stands for nothing else than what is built in.
+func kafkasOwn(class string) bool {
+	return class == "" || strings.HasPrefix(class, "org.apache.kafka.")
 }
 
 // checkChange refuses what a running broker cannot change to: Kafka's rules for its threads, kept because tools know them, and values
@@ -141,7 +187,22 @@ func (b *Broker) checkChange(n *Broker) error {
 			return err
 		}
 	}
+	if err := b.checkReporters(n); err != nil {
+		return err
+	}
 	return b.checkNewListeners(n)
+}
+
+// checkReporters refuses plugins that Kafka would have to load. Those of the file were warned of.
+func (b *Broker) checkReporters(n *Broker) error {
+	had, _ := b.value("metric.reporters")
+	want, _ := n.value("metric.reporters")
+	for _, class := range want.list {
+		if !kafkasOwn(class) && !slices.Contains(had.list, class) {
+			return &InvalidError{"Validation of dynamic config update of Set(metric.reporters) failed with class class kafka.server.DynamicMetricsReporters"}
+		}
+	}
+	return nil
 }
 
 func (b *Broker) checkCleaners(n *Broker) error {

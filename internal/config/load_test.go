@@ -293,7 +293,7 @@ func TestRefused(t *testing.T) {
 	f(o("listeners=PLAINTEXT://:1,SSL://:1"), false, "not yet")
 	f(o("listeners=INTERNAL://:1"), false, "No security protocol defined for listener INTERNAL")
 	f(o("listeners=A://:1,B://:1", "listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT"), false, "different port")
-	f(o("listeners="), false, "no address")
+	f(o("listeners="), false, "must not be empty")
 	f(o("listeners=x"), false, "NAME://host:port")
 	f(o("listeners=A://x:70000"), false, "65535")
 	f(o("advertised.listeners=PLAINTEXT://0.0.0.0:1"), false, "nonroutable")

@@ -228,6 +228,14 @@ func distinct(words ...string) check {
 	}
 }
 
+// someDistinct is distinct for lists that must have an element.
+func someDistinct(name string, v value) (value, error) {
+	if len(v.list) == 0 {
+		return v, &InvalidError{fmt.Sprintf("Configuration '%s' must not be empty. Valid values include: any non-empty value", name)}
+	}
+	return distinct()(name, v)
+}
+
 func notEmpty(name string, v value) (value, error) {
 	if v.text == "" {
 		return v, invalid(name, v.text, "String must be non-empty")

@@ -3,6 +3,7 @@ package controller
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/barnabas-log/barnabas/internal/metadata"
@@ -39,13 +40,13 @@ func AlterQuotas(image *metadata.Image, changes []QuotaChange, isHost func(strin
 	var records []metadata.Record
 	result := map[string]error{} // By entity.
 	for _, c := range changes {
-		name := c.String()
-		if _, again := result[name]; again || namesKeyTwice(c.Ops) {
-			result[name] = refuse(ErrInvalidRequest, "Ignoring duplicate entity %s", name)
+		key := c.Key()
+		if _, again := result[key]; again || namesKeyTwice(c.Ops) {
+			result[key] = refuse(ErrInvalidRequest, "Ignoring duplicate entity %s", c)
 			continue
 		}
 		made, err := alterQuota(image, c, isHost)
-		result[name] = err
+		result[key] = err
 		records = append(records, made...)
 	}
 	if len(records) > maxQuotaRecords {
@@ -53,7 +54,7 @@ func AlterQuotas(image *metadata.Image, changes []QuotaChange, isHost func(strin
 	}
 	errs := make([]error, len(changes))
 	for i, c := range changes {
-		errs[i] = result[c.String()]
+		errs[i] = result[c.Key()]
 	}
 	return records, errs, nil
 }
@@ -71,13 +72,25 @@ func namesKeyTwice(ops []QuotaOp) bool {
 
 // Sorted are the sides of the entity in the order in which Kafka names them:
 // that of its hash table.
-func (c *QuotaChange) Sorted() []QuotaName {
+func (c QuotaChange) Sorted() []QuotaName {
 	order := func(n QuotaName) int { return slices.Index(metadata.QuotaTypes(), n.Type) }
 	return slices.SortedStableFunc(slices.Values(c.Entity), func(a, b QuotaName) int { return order(a) - order(b) })
 }
 
+// Key is the same for the same entity, and for no other: the text of String may be, for a name may be null or have commas.
+func (c QuotaChange) Key() string {
+	var b strings.Builder
+	for _, n := range c.Sorted() {
+		b.WriteString(strconv.Quote(n.Type))
+		if n.Name != nil {
+			b.WriteString("=" + strconv.Quote(*n.Name))
+		}
+	}
+	return b.String()
+}
+
 // String names the entity as Kafka writes it.
-func (c *QuotaChange) String() string {
+func (c QuotaChange) String() string {
 	var parts []string
 	for _, n := range c.Sorted() {
 		name := "null"
@@ -156,7 +169,10 @@ func checkQuota(e quota.Entity, key string, v float64) error {
 	if !ok || (kind == quota.Connection) == e.IP.Absent() {
 		return refuse(ErrInvalidRequest, "Invalid configuration key %s", key)
 	}
-	if !(v > 0) { // No number is none either.
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return refuse(ErrInvalidRequest, "Quota %s must be a finite number", key)
+	}
+	if v <= 0 {
 		return refuse(ErrInvalidRequest, "Quota %s must be greater than 0", key)
 	}
 	switch kind {

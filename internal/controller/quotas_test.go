@@ -60,7 +60,7 @@ func TestQuotaRefusals(t *testing.T) {
 	f("", rate, side("user", ""), side("client-id", ""))
 	f("", []QuotaOp{set("connection_creation_rate", 5)}, side("ip", "::1"))
 	f("", []QuotaOp{set("connection_creation_rate", 5)}, side("ip", ""))
-	f("", []QuotaOp{set("request_percentage", 0.5), set("controller_mutation_rate", math.Inf(1))}, side("user", "u"))
+	f("", []QuotaOp{set("request_percentage", 0.5), set("controller_mutation_rate", math.MaxFloat64)}, side("user", "u"))
 	f("", []QuotaOp{{Key: "what there is not"}}, side("user", "u"))
 	f("Invalid empty client quota entity", rate)
 	f("Unhandled client quota entity type: planet", rate, side("planet", "x"))
@@ -71,7 +71,10 @@ func TestQuotaRefusals(t *testing.T) {
 	f("Invalid configuration key producer_byte_rate", rate, side("ip", "::1"))
 	f("Invalid configuration key x", []QuotaOp{set("x", 5)}, side("user", "u"))
 	f("Quota producer_byte_rate must be greater than 0", []QuotaOp{set("producer_byte_rate", 0)}, side("user", "u"))
-	f("Quota request_percentage must be greater than 0", []QuotaOp{set("request_percentage", math.NaN())}, side("user", "u"))
+	f("Quota request_percentage must be greater than 0", []QuotaOp{set("request_percentage", -1)}, side("user", "u"))
+	f("Quota request_percentage must be a finite number", []QuotaOp{set("request_percentage", math.NaN())}, side("user", "u"))
+	f("Quota producer_byte_rate must be a finite number", []QuotaOp{set("producer_byte_rate", math.Inf(1))}, side("user", "u"))
+	f("Quota controller_mutation_rate must be a finite number", []QuotaOp{set("controller_mutation_rate", math.Inf(-1))}, side("user", "u"))
 	f("producer_byte_rate cannot be a fractional value.", []QuotaOp{set("producer_byte_rate", 1.5)}, side("user", "u"))
 	f("Proposed value for producer_byte_rate is too large for a LONG.", []QuotaOp{set("producer_byte_rate", 1e30)}, side("user", "u"))
 	f("Proposed value for connection_creation_rate is too large for an INT.", []QuotaOp{set("connection_creation_rate", 1e10)}, side("ip", "::1"))
@@ -187,4 +190,25 @@ func TestQuotaFilter(t *testing.T) {
 	refused(ErrInvalidRequest, "Request specified MATCH_TYPE_SPECIFIED, but also specified a match string.", part{"user", matchAny, new("x")})
 	refused(ErrInvalidRequest, "Invalid entity filter component combination. IP filter component should not be used with user or clientId filter component.",
 		part{"user", matchAny, nil}, part{"ip", matchAny, nil})
+}
+
+// TestEntitiesApart: entities whose text is the same are not the same entity.
+func TestEntitiesApart(t *testing.T) {
+	name := func(s string) *string { return &s }
+	op := []QuotaOp{{Key: "producer_byte_rate", Value: new(1.0)}}
+	image := metadata.Empty()
+	changes := []QuotaChange{
+		{[]QuotaName{{"user", nil}}, op},
+		{[]QuotaName{{"user", name("null")}}, op},
+		{[]QuotaName{{"user", name("a, client-id=b")}}, op},
+		{[]QuotaName{{"user", name("a")}, {"client-id", name("b")}}, op},
+	}
+	records, errs, err := AlterQuotas(image, changes, nil)
+	if err != nil || len(records) != len(changes) {
+		t.Errorf("%d records, %v, %v", len(records), errs, err)
+	}
+	changes = []QuotaChange{changes[3], {[]QuotaName{{"client-id", name("b")}, {"user", name("a")}}, op}}
+	if _, errs, _ = AlterQuotas(image, changes, nil); errs[1] == nil {
+		t.Error("one entity in two orders was taken twice")
+	}
 }

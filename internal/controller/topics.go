@@ -83,7 +83,7 @@ func (r Rules) CreateTopics(image *metadata.Image, specs []TopicSpec) ([]metadat
 	var records []metadata.Record
 	created := make([]TopicCreated, 0, len(specs))
 	for _, s := range specs {
-		if count[s.Name] > 1 {
+		if count[s.Name] > 1 || s.Name == metadataTopic {
 			continue
 		}
 		c := TopicCreated{Name: s.Name}
@@ -99,6 +99,9 @@ func (r Rules) CreateTopics(image *metadata.Image, specs []TopicSpec) ([]metadat
 			created = append(created, TopicCreated{Name: s.Name, Err: refuse(ErrInvalidRequest, "Duplicate topic name.")})
 			count[s.Name] = 0 // Said once.
 		}
+	}
+	if count[metadataTopic] == 1 {
+		created = append(created, TopicCreated{Name: metadataTopic, Err: prohibited()})
 	}
 	return records, created, nil
 }
@@ -122,12 +125,16 @@ func (r Rules) partitions(specs []TopicSpec) int64 {
 // metadataTopic is the name of the metadata log, which is no topic.
 const metadataTopic = "__cluster_metadata"
 
+func prohibited() error {
+	return refuse(ErrInvalidRequest, "Creation of internal topic %s is prohibited.", metadataTopic)
+}
+
 func (r Rules) create(image *metadata.Image, s TopicSpec, c *TopicCreated) ([]metadata.Record, error) {
 	if err := CheckName(s.Name); err != nil {
 		return nil, err
 	}
 	if s.Name == metadataTopic {
-		return nil, refuse(ErrInvalidRequest, "Creation of internal topic %s is prohibited.", metadataTopic)
+		return nil, prohibited()
 	}
 	if image.Topic(s.Name) != nil {
 		return nil, refuse(ErrTopicExists, "Topic '%s' already exists.", s.Name)

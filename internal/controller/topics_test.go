@@ -127,7 +127,7 @@ func TestExistsAndTwice(t *testing.T) {
 	for _, x := range created {
 		got = append(got, x.Name+": "+errorText(x.Err))
 	}
-	want := []string{"once: ", "__cluster_metadata: Creation of internal topic __cluster_metadata is prohibited.", "twice: Duplicate topic name."}
+	want := []string{"once: ", "twice: Duplicate topic name.", "__cluster_metadata: Creation of internal topic __cluster_metadata is prohibited."}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

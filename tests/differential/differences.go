@@ -81,6 +81,43 @@ func differences() []difference {
 			edit:  func(a map[string]any) { each(a, "Nodes", func(n map[string]any) { delete(n, "Listeners") }) },
 		},
 		{
+			api: "IncrementalAlterConfigs", what: "values that cannot be read are refused with what they must be",
+			steps: []string{
+				"listener.security.protocol.map, bad", "max.connections.per.ip.overrides, bad",
+				"listeners of a protocol nobody knows", "listeners that cannot be read",
+			},
+			helps: "the administrator, to whom Kafka tells where its parser stumbled",
+			edit: func(a map[string]any) {
+				each(a, "Responses", func(r map[string]any) { delete(r, "ErrorMessage") })
+			},
+		},
+		{
+			api: "IncrementalAlterConfigs", what: "a load factor of the cleaner's buffer at which nothing would be compacted is refused",
+			steps: []string{"log.cleaner.io.buffer.load.factor, bad"},
+			helps: "the administrator, who is told at once, and not by logs that grow",
+			edit:  func(a map[string]any) { clear(a) },
+		},
+		{
+			api: "ListOffsets", what: "no offset before the start of the log is named: neither the last stable one nor that of the largest timestamp",
+			steps: []string{"the end, committed, after half of it is gone", "the largest time after all is gone"},
+			helps: "the reader who goes there, and would be told that it is out of range",
+			edit: func(a map[string]any) {
+				each(a, "Topics", func(t map[string]any) {
+					each(t, "Partitions", func(p map[string]any) { clear(p) })
+				})
+			},
+		},
+		{
+			api: "Fetch", what: "the last stable offset is not before the start of the log",
+			steps: []string{"committed, from the first that is left"},
+			helps: "the reader whose lag it is counted from",
+			edit: func(a map[string]any) {
+				each(a, "Responses", func(t map[string]any) {
+					each(t, "Partitions", func(p map[string]any) { delete(p, "LastStableOffset") })
+				})
+			},
+		},
+		{
 			api: "Fetch", what: "aborted transactions behind the last record sent are not listed",
 			helps: "the reader, who has less to keep in mind; Kafka lists them up to the next index entry",
 			edit: func(a map[string]any) {
