@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// task is a measurement of the coordinators: it puts its own load on a broker,
+// task is a measurement of the coordinators, or the cleaner: it puts its own load on a broker,
 // and says what that cost.
 type task struct {
 	name string
@@ -56,6 +56,7 @@ func tasks() []task {
 		{"the same in transactions of 100 ms", func(ctx context.Context, b *broker) (cost, error) { return produceFor(ctx, b, "bench") }},
 		{"end of a transaction over 10 partitions, durable", ends},
 		{"load of a million offsets", reload},
+		{"latency of 1 KiB records, durable, beside compaction", compaction},
 	}
 }
 
