@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -47,7 +48,8 @@ type CleanOptions struct {
 	BufferBytes int
 	// Pace, if not nil, is told of bytes that were read or written, and waits.
 	Pace func(ctx context.Context, bytes int) error
-	// Room, if not nil, says whether the disk has room for so many bytes more.
+	// Room, if not nil, says whether the disk has room for so many bytes more, and
+	// may wait for it.
 	Room func(bytes int64) bool
 	// KeysRequired refuses, with ErrNoKey, a log with records that have none;
 	// else they are removed, as Kafka does.
@@ -457,7 +459,7 @@ func isAbsence(err error) bool {
 
 func (p *pass) cleanGroup(ctx context.Context, group []*segment) error {
 	if p.o.Room != nil && !p.o.Room(sizeOf(group)) {
-		return ErrNoRoom
+		return cmp.Or(ctx.Err(), ErrNoRoom)
 	}
 	w := p.newWriter(group[0].base)
 	changed, err := p.cleanInto(ctx, w, group)

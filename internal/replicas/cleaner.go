@@ -158,7 +158,7 @@ func (c *cleaner) cleanOne(ctx context.Context, tools partition.CleanTools) bool
 		return false
 	}
 	d, began := next.disk, time.Now()
-	tools.Room = d.roomToClean
+	tools.Room = func(bytes int64) bool { return d.roomToClean(ctx, bytes) }
 	c.stats.Busy.Add(1)
 	done, err := next.Clean(ctx, c.owner.opts.Now(), next.dirt, next.mark, tools)
 	c.stats.Busy.Add(-1)
@@ -331,17 +331,15 @@ func isShortage(err error) bool {
 const cleanMargin = 64 << 20
 
 // roomToClean reports whether there is room for a segment beside those that it
-// will replace. It must not be what makes retention delete.
-func (d *disk) roomToClean(bytes int64) bool {
+// will replace. Where producers keep the disk at log.retention.disk.percent, the
+// trimmer makes some: else what is compacted would grow until it had pushed out all
+// that is deleted from.
+func (d *disk) roomToClean(ctx context.Context, bytes int64) bool {
 	free, _, err := d.dir.Free()
 	if err != nil || d.dir.Full() || free-bytes < cleanMargin {
 		return false
 	}
-	if d.brim.percent.Load() == 0 || d.brim.stuck.Load() {
-		return true
-	}
-	over, err := d.over()
-	return err == nil && over+bytes <= 0
+	return d.brim.percent.Load() == 0 || d.brim.stuck.Load() || d.awaitRoom(ctx, bytes)
 }
 
 // cleanedTo is where the last pass over a log ended, or model.NoOffset.

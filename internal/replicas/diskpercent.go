@@ -25,6 +25,8 @@ import (
 // left at the last look, so that a fast producer cannot run away from it. Files
 // are removed at once, file.delete.delay.ms or not; the space of one that
 // somebody reads comes back when he is done.
+//
+// Below the mark it makes room for a segment that the cleaner is about to write.
 
 const (
 	// brimPatience is how long an append waits when the mark was passed by more
@@ -66,6 +68,8 @@ type brim struct {
 	}
 	dropped struct{ segments, bytes atomic.Int64 }
 	stuck   atomic.Bool // Above the mark, and nothing to delete.
+	// wanted is how many bytes below the mark the cleaner waits for.
+	wanted atomic.Int64
 
 	// The trimmer's own: partitions with a segment to delete by the time of the
 	// oldest, once known; what was said last.
@@ -146,9 +150,7 @@ func (b *brim) await(segment int64) {
 	late := time.NewTimer(brimPatience)
 	defer late.Stop()
 	for {
-		b.mu.Lock()
-		round := b.mu.round
-		b.mu.Unlock()
+		round := b.thisRound()
 		if b.left() >= -segment/2 {
 			return
 		}
@@ -156,6 +158,38 @@ func (b *brim) await(segment int64) {
 		case <-round:
 		case <-late.C:
 			return
+		}
+	}
+}
+
+func (b *brim) thisRound() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.round
+}
+
+// awaitRoom waits until there are so many bytes below the mark; false if they
+// do not come.
+func (d *disk) awaitRoom(ctx context.Context, bytes int64) bool {
+	b := d.brim
+	late := time.NewTimer(brimPatience)
+	defer late.Stop()
+	b.wanted.Add(bytes)
+	defer b.wanted.Add(-bytes)
+	for asked := false; ; asked = true {
+		round := b.thisRound()
+		if over, err := d.over(); err != nil || over+bytes <= 0 {
+			return err == nil
+		}
+		if !asked {
+			b.poke()
+		}
+		select {
+		case <-round:
+		case <-late.C:
+			return false
+		case <-ctx.Done():
+			return false
 		}
 	}
 }
@@ -186,7 +220,8 @@ func (d *disk) trim(ctx context.Context) {
 }
 
 // relieve deletes until the file system is not fuller than the mark, nor will be
-// when the appends under way are done.
+// when the appends under way are done, and the cleaner has the room that it waits
+// for.
 func (d *disk) relieve(ctx context.Context) {
 	b := d.brim
 	if b.percent.Load() == 0 || d.hasFailed() != nil {
@@ -206,18 +241,23 @@ func (d *disk) relieve(ctx context.Context) {
 		}
 		b.limit.Store(done - over)
 		b.nextRound()
-		if b.left() >= 0 {
+		left := b.left()
+		if left >= 0 {
 			b.stuck.Store(false)
+		}
+		if left >= b.wanted.Load() {
 			return
 		}
 		d.sayFull()
-		freed, pending := d.makeRoom()
+		freed, pending := d.makeRoom(left < 0)
 		if freed {
 			tries = 0
 			continue
 		}
 		if tries++; !pending || tries > brimTries {
-			d.cannotRelieve(over)
+			if left < 0 {
+				d.cannotRelieve(over)
+			}
 			return
 		}
 		pause(ctx, brimPending)
@@ -276,13 +316,13 @@ func (b *brim) isRead(p *partition.Partition) {
 }
 
 // makeRoom takes one step: it removes what waits for removal, or deletes the
-// oldest segment, or seals the largest active one. pending says that a segment
-// could go if it were synced.
-func (d *disk) makeRoom() (freed, pending bool) {
+// oldest segment, or, if it may, seals the largest active one. pending says that
+// a segment could go if it were synced.
+func (d *disk) makeRoom(maySeal bool) (freed, pending bool) {
 	if d.removeWaiting() {
 		return true, false
 	}
-	if freed, pending = d.dropOldest(); freed || pending {
+	if freed, pending = d.dropOldest(); freed || pending || !maySeal {
 		return freed, pending
 	}
 	return d.rollLargest(), false

@@ -29,7 +29,7 @@ func TestRoomWhileTrimming(t *testing.T) {
 	for range 2 {
 		askers.Go(func() {
 			for ctx.Err() == nil {
-				d.roomToClean(1)
+				d.roomToClean(ctx, 1)
 			}
 		})
 	}
@@ -134,5 +134,49 @@ func TestMovePiece(t *testing.T) {
 		}
 		cancel()
 		mover.Wait()
+	})
+}
+
+// On a disk that producers keep at the mark compaction goes on: room is made for
+// it, as for an append, and no more than it takes.
+func TestCompactionAtTheMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, mems := percentWorld(t, 1, "/a")
+		w.options = append(w.options, "log.cleaner.backoff.ms=0")
+		w.start()
+		w.create("x", 1, small)
+		w.create("y", 1, "cleanup.policy=compact", small, "durability=os")
+		w.mustAppend("x", 0, 30_000, 60)
+		for range 60 {
+			_, err := w.part("y", 0).Append(w.keyed(30_000), true, w.now)
+			w.ok(err)
+		}
+		w.flush()
+		w.mark()
+		u, err := mems["/a"].DiskUsage("/")
+		w.ok(err)
+		mems["/a"].SetCapacity(100 * (u.Used + 20_000))
+		ctx, cancel := context.WithCancel(t.Context())
+		var trimmer sync.WaitGroup
+		trimmer.Go(func() { w.disks[0].trim(ctx) })
+		time.Sleep(2 * time.Second)
+		if start := w.starts("x")[0]; start != 0 {
+			t.Errorf("deleted up to %d below the mark", start)
+		}
+		before := w.part("y", 0).Log().Size()
+		for range 5 {
+			w.cleaner.cleanOne(t.Context(), w.tools())
+		}
+		if now := w.part("y", 0).Log().Size(); now > before/5 {
+			t.Errorf("%d of %d bytes are left", now, before)
+		}
+		if start := w.starts("x")[0]; start > 9 {
+			t.Errorf("deleted up to %d to make room for a segment", start)
+		}
+		if w.disks[0].brim.stuck.Load() {
+			t.Error("stuck")
+		}
+		cancel()
+		trimmer.Wait()
 	})
 }
