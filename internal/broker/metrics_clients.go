@@ -15,7 +15,7 @@ func clientMetrics() []metric {
 		{"client_points_dropped_total", counter, "Data points that found no place, because clients push too many different metrics: subscribe to fewer.", nil},
 		{"client_points_unasked_total", counter, "Data points that no subscription asks for. Rising: a client library pushes more than it was told to, or a subscription has just changed.", nil},
 		{"client_counts_total", counter, "Counters that clients push, added up over all clients by metric and by their software. The metric says what it is (KIP-714 lists them).", of},
-		{"client_values", mean, "Values that clients push: their sum and how many. The rate of the sum divided by the rate of the count is the mean over clients and time.", of},
+		{"client_values", mean, "Values that clients push: their sum and how many. The rate of the sum divided by the rate of the count is the mean over clients and time. Values below 0, by which clients say never, are left out.", of},
 		{"client_values_max", gauge, "The greatest of these values in the last 5 to 10 minutes. Far above the mean, one client is in trouble: look at its own metrics.", of},
 	}
 }

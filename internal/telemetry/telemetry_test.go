@@ -229,7 +229,9 @@ func TestTotals(t *testing.T) {
 	add(a, Point{"sent", Delta, 4, 0})
 	add(b, Point{"sent", Delta, 5, 0})
 	add(a, Point{"queue", Value, 7, 0})
-	add(a, Point{"queue", Value, -2, 0})
+	add(a, Point{"queue", Value, -1, 0})
+	add(a, Point{"never", Value, -1, 0})
+	add(a, Point{"wait", Distribution, -1, 10})
 	add(a, Point{"wait", Distribution, 2.5, 10})
 	add(a, Point{"both", Distribution, 2, 10})
 	add(a, Point{"both", Value, 3, 0})
@@ -251,7 +253,7 @@ func TestTotals(t *testing.T) {
 	want := []Total{
 		{"both", "java", "1", Value, 5, 11, 3}, // One series of sums and counts, whoever calls it what.
 		{"both", "java", "1", Delta, 4, 1, 4},
-		{"queue", "java", "1", Value, 5, 2, 7},
+		{"queue", "java", "1", Value, 7, 1, 7},
 		{"sent", "java", "1", Delta, 7, 2, 4},
 		{"sent", "librdkafka", "2", Delta, 5, 1, 5},
 		{"sent", "other", "other", Delta, 1, 1, 1},

@@ -67,6 +67,11 @@ func (t *Totals) Add(now time.Time, who *Identity, p Point) {
 		t.Dropped++
 		return
 	}
+	// Kafka's clients say -1 where they mean never, as of the last poll. It would
+	// spoil a mean, and a sum that falls looks like a node that has started anew.
+	if p.Value < 0 {
+		return
+	}
 	s := t.find(now, seriesKey{p.Name, p.Kind == Delta, t.softwareOf(now, who)})
 	if s == nil {
 		t.Dropped++
