@@ -37,6 +37,10 @@ func decidesBroker[T comparable](t *testing.T, option string, unset, set T, f fu
 	}
 	switch update {
 	case config.ClusterWide:
+		if usual := name + "=" + k.Default; k.HasDefault {
+			run("all given "+option+", one "+usual, nil, func(w *world) { w.set(option); w.setFor("1", usual) }, unset)
+			run("with "+option+", all given "+usual, []string{option}, func(w *world) { w.set(usual) }, unset)
+		}
 		run("all given "+option, nil, func(w *world) { w.set(option) }, set)
 		fallthrough
 	case config.PerBroker:

@@ -48,6 +48,11 @@ func decides[T comparable](t *testing.T, s setting, unset, set T, f func(w *worl
 		run("broker with "+b, []string{b}, nil, nothing, set)
 		name, _, _ := strings.Cut(b, "=")
 		if k, _ := config.LookupBrokerKey(name); !k.ReadOnly() {
+			if usual := name + "=" + k.Default; k.HasDefault {
+				run("topic with "+s.topic+", all brokers given "+usual, nil, []string{s.topic}, func(w *world) { w.set(usual) }, set)
+				run("all brokers given "+b+", the broker "+usual, nil, nil, func(w *world) { w.set(b); w.setFor("1", usual) }, unset)
+				run("file with "+b+", all brokers given "+usual, []string{b}, nil, func(w *world) { w.set(usual) }, unset)
+			}
 			run("all brokers given "+b, nil, nil, func(w *world) { w.set(b) }, set)
 			run("the broker given "+b, nil, nil, func(w *world) { w.setFor("1", b) }, set)
 			run("nobody given "+name+" any more", nil, nil, func(w *world) {
