@@ -28,6 +28,7 @@ const maxNeeds = 1000
 type coordinators struct {
 	b            *Broker
 	groups, txns *coordinator.Runtime
+	memory       *coordinator.Memory
 	markers      *markers
 	needs        chan int32 // Shards that want producer ids.
 	mu           struct {
@@ -38,22 +39,24 @@ type coordinators struct {
 
 func newCoordinators(b *Broker) *coordinators {
 	c := &coordinators{b: b, markers: newMarkers(b.log("coordinator")), needs: make(chan int32, maxNeeds)}
+	c.memory = coordinator.NewMemory(b.config.Coordinators.MemoryBytes)
 	c.mu.led = map[string]*metadata.Topic{}
 	c.groups = coordinator.NewRuntime(coordinator.Options{
 		Name: "group", New: c.newGroups, Now: b.opts.Now, Log: b.log("coordinator"), MaxBatch: maxCoordinatorBatch,
-		Codec: record.Codec(b.config.Coordinators.Groups.OffsetsCodec),
-		Send:  func(int32, model.Epoch, any) {},
+		Codec: record.Codec(b.config.Coordinators.Groups.OffsetsCodec), Memory: c.memory,
+		Send: func(int32, model.Epoch, any) {},
 	})
 	c.txns = coordinator.NewRuntime(coordinator.Options{
 		Name: "transaction", New: c.newTxns, Now: b.opts.Now, Log: b.log("coordinator"), MaxBatch: maxCoordinatorBatch, Send: c.send,
+		Memory: c.memory,
 	})
 	return c
 }
 
-func (c *coordinators) newGroups(shard int32) coordinator.Machine {
+func (c *coordinators) newGroups(shard int32, share *coordinator.Share) coordinator.Machine {
 	image := c.b.quorum.Image()
 	return group.New(group.Options{
-		Shard: shard, Settings: c.b.configIn(image).Coordinators.Groups, Image: image, Rand: newRand(), MaxBatch: maxCoordinatorBatch,
+		Shard: shard, Settings: c.b.configIn(image).Coordinators.Groups, Image: image, Rand: newRand(), MaxBatch: maxCoordinatorBatch, Memory: share,
 	})
 }
 
@@ -63,10 +66,11 @@ func newRand() *rand.Rand {
 	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(seed[:8]), binary.LittleEndian.Uint64(seed[8:])))
 }
 
-func (c *coordinators) newTxns(int32) coordinator.Machine {
+func (c *coordinators) newTxns(_ int32, share *coordinator.Share) coordinator.Machine {
 	image := c.b.quorum.Image()
 	return txn.New(txn.Options{
 		Settings: c.b.configIn(image).Coordinators.Txn, TransactionVersion: image.Feature(controller.TransactionVersion), MaxBatch: maxCoordinatorBatch,
+		Memory: share,
 	})
 }
 

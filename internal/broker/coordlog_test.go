@@ -71,7 +71,7 @@ func (s *stage) lead() {
 	settings := config.Txn{MaxTimeout: time.Hour, Expiration: time.Hour, AbortCheck: time.Second, ExpireCheck: time.Hour}
 	s.runtime = coordinator.NewRuntime(coordinator.Options{
 		Name: "transaction", Now: time.Now, Log: slog.New(slog.DiscardHandler), MaxBatch: 1 << 20,
-		New: func(int32) coordinator.Machine {
+		New: func(int32, *coordinator.Share) coordinator.Machine {
 			return txn.New(txn.Options{Settings: settings, TransactionVersion: 2})
 		},
 		Send: func(_ int32, epoch model.Epoch, send any) {

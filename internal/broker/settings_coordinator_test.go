@@ -316,3 +316,15 @@ func TestTransactionSettings(t *testing.T) {
 		return askAt[*wire.ProduceResponse](w.main(), q, 9).Responses[0].PartitionResponses[0].ErrorCode
 	})
 }
+
+// Without memory for more, groups that are not there yet are not made.
+func TestCoordinatorMemory(t *testing.T) {
+	decidesBroker(t, "coordinator.memory.max.bytes=1000", [2]int16{}, [2]int16{0, int16(wire.InvalidCommitOffsetSize)}, func(w *world) (codes [2]int16) {
+		codes[0] = w.commit("")
+		q := wire.NewOffsetCommitRequest()
+		q.GroupID = "another"
+		q.Topics = []wire.OffsetCommitRequestTopic{{Name: "t", Partitions: []wire.OffsetCommitRequestPartition{{CommittedOffset: 5}}}}
+		codes[1] = askAt[*wire.OffsetCommitResponse](w.main(), q, 9).Topics[0].Partitions[0].ErrorCode
+		return codes
+	})
+}

@@ -7,6 +7,7 @@ type Coordinators struct {
 	Offsets, Transactions StateTopic
 	Groups                Groups
 	Txn                   Txn
+	MemoryBytes           int64 // coordinator.memory.max.bytes, or an eighth of the memory
 }
 
 // StateTopic is how a topic of a coordinator is made.
@@ -82,5 +83,10 @@ func (b *Broker) fillCoordinators() {
 			Verify:      b.bool("transaction.partition.verification.enable"), TwoPhase: b.bool("transaction.two.phase.commit.enable"),
 			AddPause: b.millis("add.partitions.to.txn.retry.backoff.ms"), AddPatience: b.millis("add.partitions.to.txn.retry.backoff.max.ms"),
 		},
+		MemoryBytes: b.int("coordinator.memory.max.bytes"),
+	}
+	if b.Coordinators.MemoryBytes <= 0 {
+		// An eighth: what Go's collector needs beside it makes that a quarter, and requests may have another.
+		b.Coordinators.MemoryBytes = b.memoryBytes / 8
 	}
 }

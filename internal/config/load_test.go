@@ -60,6 +60,7 @@ func TestDefaults(t *testing.T) {
 				MaxTimeout: 15 * time.Minute, Expiration: 7 * 24 * time.Hour, AbortCheck: 10 * time.Second, ExpireCheck: time.Hour, Verify: true,
 				AddPause: 20 * time.Millisecond, AddPatience: 100 * time.Millisecond,
 			},
+			MemoryBytes: 1 << 30,
 		},
 		Topic: Topic{
 			Delete: true, Retention: 7 * 24 * time.Hour, RetentionBytes: -1, SegmentBytes: 1 << 30, SegmentAge: 7 * 24 * time.Hour,

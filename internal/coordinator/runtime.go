@@ -15,8 +15,11 @@ import (
 type Options struct {
 	// Name is for the log: group or transaction.
 	Name string
-	// New makes the machine of a partition, with nothing in it.
-	New func(partition int32) Machine
+	// New makes the machine of a partition, with nothing in it. What it will keep
+	// it counts by the share.
+	New func(partition int32, share *Share) Machine
+	// Memory is that of all shards, of other runtimes, too; nil is no limit.
+	Memory *Memory
 	// Send takes what a machine sends. It is called by the shard's goroutine and
 	// must not block.
 	Send func(partition int32, epoch model.Epoch, send any)
@@ -52,6 +55,9 @@ type Stats struct {
 
 // NewRuntime returns a runtime without shards.
 func NewRuntime(o Options) *Runtime {
+	if o.Memory == nil {
+		o.Memory = NewMemory(0)
+	}
 	r := &Runtime{opts: o}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.mu.shards = map[int32]*shard{}

@@ -38,7 +38,7 @@ type (
 	shout struct{ what string }
 )
 
-func newSums(int32) Machine {
+func newSums(int32, *Share) Machine {
 	return &sums{total: map[string]int{}, pending: map[model.ProducerID]map[string]int{}}
 }
 

@@ -38,6 +38,7 @@ type shard struct {
 
 	// Of the goroutine alone.
 	machine Machine
+	share   *Share // What the machine keeps.
 	batch   *record.Builder
 	built   []byte
 	end     model.Offset // What the machine has seen of the log.
@@ -71,7 +72,7 @@ type parked struct {
 func newShard(r *Runtime, partition int32, epoch model.Epoch, log Log) *shard {
 	s := &shard{
 		runtime: r, partition: partition, epoch: epoch, log: log,
-		wake: make(chan struct{}, 1), owed: map[Token]Done{}, batch: record.NewBuilder(record.BuilderOptions{}),
+		wake: make(chan struct{}, 1), share: r.opts.Memory.Share(), owed: map[Token]Done{}, batch: record.NewBuilder(record.BuilderOptions{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(r.ctx)
 	return s
@@ -143,6 +144,7 @@ func (s *shard) run() {
 
 // finish ends the shard: what came last is refused, too.
 func (s *shard) finish() {
+	s.share.Release()
 	s.setState(over)
 	s.refuse(ErrNotCoordinator)
 }
@@ -157,7 +159,8 @@ func (s *shard) setState(to state) {
 // committed.
 func (s *shard) load() error {
 	began := s.runtime.opts.Now()
-	s.machine, s.parked, s.awaited = s.runtime.opts.New(s.partition), nil, 0
+	s.share.Release()
+	s.machine, s.parked, s.awaited = s.runtime.opts.New(s.partition, s.share), nil, 0
 	end, err := s.log.Replay(func(b record.Batch) error {
 		if err := s.ctx.Err(); err != nil {
 			return ErrNotCoordinator

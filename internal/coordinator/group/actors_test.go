@@ -153,7 +153,7 @@ func (c *classicActor) join(w *world) {
 			}
 		case wire.RebalanceInProgress, wire.InconsistentGroupProtocol:
 		default:
-			w.fail(fmt.Errorf("%s: JoinGroup: %v", c.who, code))
+			w.refused(code, fmt.Errorf("%s: JoinGroup: %v", c.who, code))
 		}
 	})
 }
@@ -231,7 +231,7 @@ func (c *classicActor) failed(w *world, code wire.ErrorCode) {
 		c.reset() // Another life of its own did that.
 	case wire.RebalanceInProgress, wire.IllegalGeneration:
 	default:
-		w.fail(fmt.Errorf("%s: %v", c.who, code))
+		w.refused(code, fmt.Errorf("%s: %v", c.who, code))
 	}
 	c.rejoin()
 }
@@ -472,7 +472,8 @@ func (c *consumerActor) answered(w *world, r *wire.ConsumerGroupHeartbeatRespons
 			c.epoch, c.owned, c.target = 0, nil, nil
 		}
 	default:
-		w.fail(fmt.Errorf("%s: heartbeat: %v %s", c.who, code, textOf(r.ErrorMessage)))
+		w.refused(code, fmt.Errorf("%s: heartbeat: %v %s", c.who, code, textOf(r.ErrorMessage)))
+		c.full = true
 	}
 }
 

@@ -94,6 +94,7 @@ type step struct {
 	member *member   // As it was.
 	next   *member   // As it will be.
 	epoch  int32     // The group's.
+	grown  int       // By how much targets take more memory, in bytes.
 	// upgraded says that the group is a classic one, still.
 	upgraded bool
 	replaced string // The static member whose place next takes.
@@ -136,6 +137,12 @@ func (m *Machine) beat(q *Request, body *wire.ConsumerGroupHeartbeatRequest, r *
 	}
 	if !m.eachFits() {
 		return refuseAs(wire.UnknownServerError)
+	}
+	if no := m.mayGrow(g, s); no != nil {
+		if s.c.members[s.next.id] != nil {
+			m.beatsAgain(g, s.next.id)
+		}
+		return no
 	}
 	g = m.enter(g, s)
 	m.beatsAgain(g, s.next.id)

@@ -88,7 +88,7 @@ func BenchmarkLoad(b *testing.B) {
 	l, c := offsetsLog(b, records), benchCluster()
 	b.ReportAllocs()
 	for b.Loop() {
-		r := coordinator.NewRuntime(coordinator.Options{New: func(int32) coordinator.Machine { return New(benchOptions(c)) }, Now: time.Now, MaxBatch: 1 << 20})
+		r := coordinator.NewRuntime(coordinator.Options{New: func(int32, *coordinator.Share) coordinator.Machine { return New(benchOptions(c)) }, Now: time.Now, MaxBatch: 1 << 20})
 		r.Lead(0, 1, l)
 		for r.Stats().Loads.Load() == 0 {
 			time.Sleep(time.Millisecond)
@@ -102,7 +102,7 @@ func BenchmarkLoad(b *testing.B) {
 // runtime; all hundred do that at once.
 func BenchmarkCommit(b *testing.B) {
 	c := benchCluster()
-	r := coordinator.NewRuntime(coordinator.Options{New: func(int32) coordinator.Machine { return New(benchOptions(c)) }, Now: time.Now, MaxBatch: 1 << 20})
+	r := coordinator.NewRuntime(coordinator.Options{New: func(int32, *coordinator.Share) coordinator.Machine { return New(benchOptions(c)) }, Now: time.Now, MaxBatch: 1 << 20})
 	defer r.Close()
 	r.Lead(0, 1, &benchLog{})
 	for r.Stats().Loads.Load() == 0 {

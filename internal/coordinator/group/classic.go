@@ -50,8 +50,9 @@ type classic struct {
 	supported    map[string]int    // How many members support a protocol.
 	joining      int               // How many wait for the answer to JoinGroup.
 	bytes        int               // What the members take in the group's record,
-	held         int               // and what they take here, with all of their protocols.
-	allHeld      *int              // The sum of held over all groups; nil for one that may not come to be.
+	held         int               // and what all of their protocols take here.
+	machine      *Machine          // Nil while it may not come to be, and when it is no more.
+	counted      int               // What all of it takes, in bytes: see memory.go.
 
 	// topics are those that the members subscribe to, if that is known: the
 	// protocol is that of consumers, and could be read.
@@ -89,7 +90,7 @@ type parked struct {
 
 func newClassic(g *group, millis int64) *classic {
 	return &classic{
-		group: g, since: millis, members: map[string]*classicMember{}, static: map[string]string{}, pending: map[string]*timer{},
+		counted: classicBytes, group: g, since: millis, members: map[string]*classicMember{}, static: map[string]string{}, pending: map[string]*timer{},
 		unsynced: map[string]bool{}, supported: map[string]int{},
 		joinTimer: timer{alarm: joinAlarm, group: g.id}, syncTimer: timer{alarm: syncAlarm, group: g.id},
 	}
@@ -102,7 +103,6 @@ func (m *Machine) live(g *group) *classic {
 		return g.classic
 	}
 	c := newClassic(g, m.millis)
-	c.allHeld = &m.held
 	if r := g.record; r != nil {
 		c.protocolType, c.protocol, c.generation, c.leader, c.since = r.ProtocolType, r.Protocol, r.Generation, textOf(r.Leader), r.CurrentStateTimestamp
 		for i := range r.Members {
@@ -113,6 +113,7 @@ func (m *Machine) live(g *group) *classic {
 		}
 		c.findTopics()
 	}
+	c.begin(m)
 	g.classic = c
 	return c
 }
@@ -177,17 +178,11 @@ func (c *classic) countProtocols(member *classicMember, by int) {
 	}
 	c.bytes += by * member.size()
 	c.held += by * member.held()
-	if c.allHeld != nil {
-		*c.allHeld += by * member.held()
-	}
+	c.count(by * member.bytes())
 }
 
-// memberBytes is about what a member takes that says nothing.
-const memberBytes = 500
-
-// held is about what a member takes in memory.
-func (member *classicMember) held() int {
-	n := memberBytes
+// held is about what a member's protocols take in memory.
+func (member *classicMember) held() (n int) {
 	for _, p := range member.protocols {
 		n += 64 + len(p.Name) + len(p.Metadata)
 	}
@@ -228,17 +223,31 @@ func (m *Machine) remove(c *classic, id string) {
 			}
 		}
 	}
-	m.timers.stop(c.pending[id])
-	delete(c.pending, id)
+	m.unpend(c, id)
 	delete(c.unsynced, id)
+}
+
+// pend notes that somebody was given an id, unpend that it has come, or will not.
+func (m *Machine) pend(c *classic, id string, session int32) {
+	t := &timer{alarm: pendingAlarm, group: c.group.id, member: id}
+	c.pending[id] = t
+	c.count(pendingBytes + len(id))
+	m.in(t, session)
+}
+
+func (m *Machine) unpend(c *classic, id string) {
+	if t := c.pending[id]; t != nil {
+		m.timers.stop(t)
+		c.count(-pendingBytes - len(id))
+		delete(c.pending, id)
+	}
 }
 
 // forgetPending forgets who was given an id.
 func (m *Machine) forgetPending(c *classic) {
-	for _, t := range c.pending {
-		m.timers.stop(t)
+	for id := range c.pending {
+		m.unpend(c, id)
 	}
-	clear(c.pending)
 }
 
 // allJoined reports whether nobody is waited for.
@@ -329,7 +338,8 @@ func (c *classic) validate(id string, instance *string) wire.ErrorCode {
 
 // findTopics reads the subscriptions of consumers.
 func (c *classic) findTopics() {
-	c.topics, c.topicsKnown = nil, false
+	c.setTopics(nil)
+	c.topicsKnown = false
 	if !c.usesConsumerProtocol() {
 		return
 	}
@@ -344,7 +354,19 @@ func (c *classic) findTopics() {
 			}
 		}
 	}
-	c.topics, c.topicsKnown = topics, true
+	c.topicsKnown = c.setTopics(topics)
+}
+
+// setTopics takes topics over, if there is room for them: the members may name
+// many in few bytes. What is not known to be wanted by nobody does not expire.
+func (c *classic) setTopics(topics map[string]bool) bool {
+	more := topicBytes * (len(topics) - len(c.topics))
+	if c.machine != nil && !c.machine.fitsIn(more) {
+		return false
+	}
+	c.count(more)
+	c.topics = topics
+	return true
 }
 
 // subscribed adds the topics of a subscription. Later versions begin as the

@@ -110,6 +110,9 @@ func (m *Machine) joinStep(g *group, s *step, p parked, q *Request, body *wire.J
 	if !m.eachFits() {
 		return nil, refuseAs(wire.UnknownServerError)
 	}
+	if no := m.mayGrow(g, s); no != nil {
+		return nil, no
+	}
 	r := joinAnswer(p.version)
 	protocolType, protocol := consumerProtocol, body.Protocols[0].Name
 	r.MemberID, r.GenerationID, r.ProtocolType, r.ProtocolName = s.next.id, s.next.epoch, &protocolType, &protocol

@@ -21,6 +21,8 @@ type consumer struct {
 	// oldTopics is whether there is a record of a kind that Kafka wrote before
 	// 4.0 and has no use for any more.
 	oldTopics bool
+	machine   *Machine // Nil while it may not come to be.
+	counted   int      // What it takes, in bytes.
 
 	// What follows from members and regexes, kept because it is asked for often.
 	static      map[string]string // The member of an instance.
@@ -50,28 +52,29 @@ func newConsumer() *consumer {
 	return &consumer{
 		epoch: firstEpoch, assignmentEpoch: firstEpoch, members: map[string]*member{}, targets: map[string]assign.Assignment{},
 		regexes: map[string]*resolved{}, static: map[string]string{}, subscribers: map[string]subscribers{}, wantRegex: map[string]int{},
-		assignors: map[string]int{}, protocols: map[string]int{}, holders: map[model.TopicID]map[int32]int32{},
+		counted: consumerBytes, assignors: map[string]int{}, protocols: map[string]int{}, holders: map[model.TopicID]map[int32]int32{},
 	}
 }
 
 // setMember puts a member in the place of the one with its id.
 func (c *consumer) setMember(m *member) {
 	if old := c.members[m.id]; old != nil {
-		c.count(old, -1)
+		c.countMember(old, -1)
 	}
 	c.members[m.id] = m
-	c.count(m, 1)
+	c.countMember(m, 1)
 }
 
 func (c *consumer) removeMember(id string) {
 	if old := c.members[id]; old != nil {
-		c.count(old, -1)
+		c.countMember(old, -1)
 		delete(c.members, id)
 	}
 }
 
-// count lets m count, or not any more.
-func (c *consumer) count(m *member, by int) {
+// countMember lets m count, or not any more.
+func (c *consumer) countMember(m *member, by int) {
+	c.count(by * m.bytes())
 	c.countTopics(m, by)
 	if m.regex != "" {
 		add(c.wantRegex, m.regex, by)
@@ -147,12 +150,14 @@ func (c *consumer) setRegex(regex string, r *resolved) {
 		for _, topic := range old.topics {
 			addSubscribers(c.subscribers, topic, subscribers{regexes: -1})
 		}
+		c.count(-old.bytesOf(regex))
 		delete(c.regexes, regex)
 	}
 	if r == nil {
 		return
 	}
 	c.regexes[regex] = r
+	c.count(r.bytesOf(regex))
 	for _, topic := range r.topics {
 		addSubscribers(c.subscribers, topic, subscribers{regexes: 1})
 	}

@@ -47,8 +47,10 @@
 //   - a group has at most 10,000 members, and as many who were given an id and
 //     have not joined; 10,000 groups exist in which nobody has joined yet. A
 //     classic group's members have to fit a record, and with all their protocols
-//     eight, and those of all classic groups [Options.MaxBytes], or
-//     GROUP_MAX_SIZE_REACHED;
+//     eight, or GROUP_MAX_SIZE_REACHED;
+//   - memory is bounded: beyond [Options.Memory] who comes, or wants more topics,
+//     gets GROUP_MAX_SIZE_REACHED, and a commit for a partition of which the group
+//     has no offset INVALID_COMMIT_OFFSET_SIZE. Who is there goes on;
 //   - regular expressions are Go's, which RE2/J's are but for details of Unicode
 //     classes; they have at most 4096 bytes and 1000 instructions, and those of a
 //     group 250 in number and 10,000 instructions: INVALID_REGULAR_EXPRESSION;
@@ -58,7 +60,7 @@
 //     when its member asks again: Kafka forgets the first one.
 //
 // Files: input says what comes in; machine what happens to it; hard is Apply, and
-// soft what a failover may lose. offsets, commit, fetch and expire are about
+// soft what a failover may lose. memory says what all of it takes. offsets, commit, fetch and expire are about
 // offsets; classic, join and sync about classic groups; member, consumer, beat,
 // reconcile, regex and watch about consumer groups; migrate and classicside about
 // what is between them.

@@ -94,7 +94,7 @@ func (g *group) isEmpty() bool {
 func (m *Machine) forget(g *group) {
 	if c := g.classic; c != nil {
 		m.forgetPending(c)
-		g.classic = nil
+		g.endClassic()
 	}
 	g.doomed = true
 	switch {

@@ -87,6 +87,7 @@ func (m *Machine) found(id string, value []byte) *group {
 func (m *Machine) make(id string) *group {
 	g := &group{id: strings.Clone(id)}
 	m.groups[g.id] = g
+	m.count(g.bytes())
 	return g
 }
 
@@ -108,6 +109,7 @@ func (m *Machine) drop(g *group) {
 	if !g.kept() && g.classic == nil && g.watch == nil {
 		m.release(g)
 		delete(m.groups, g.id)
+		m.count(-g.bytes())
 	}
 }
 
@@ -137,15 +139,15 @@ func (m *Machine) applyOffset(o coordinator.Origin, value []byte) error {
 		m.hold(g, k.Topic, c, o.Producer.ID)
 		return nil
 	}
-	g.putOffset(k.Topic, c)
+	m.putOffset(g, k.Topic, c)
 	return nil
 }
 
-func (g *group) putOffset(topic string, c committed) {
+func (m *Machine) putOffset(g *group, topic string, c committed) {
 	if g.offsets == nil {
 		g.offsets = offsets{}
 	}
-	g.offsets.put(topic, c)
+	m.count(g.offsets.put(topic, c))
 }
 
 // hold keeps an offset until its transaction ends.
@@ -157,8 +159,9 @@ func (m *Machine) hold(g *group, topic string, c committed, id model.ProducerID)
 	}
 	if txn[g.id] == nil {
 		txn[g.id] = offsets{}
+		m.count(transactionBytes)
 	}
-	txn[g.id].put(topic, c)
+	m.count(2 * txn[g.id].put(topic, c)) // Once more for open.
 	if g.open == nil {
 		g.open = open{}
 	}
@@ -171,19 +174,25 @@ func (m *Machine) forgetOffset(k *wire.OffsetCommitRecordKey) {
 		return
 	}
 	m.order++
-	g.offsets.remove(k.Topic, k.Partition)
+	m.count(-g.offsets.remove(k.Topic, k.Partition))
 	for _, id := range g.open[k.Topic][k.Partition] {
-		m.pending[id].forget(k.Group, k.Topic, k.Partition)
+		m.unhold(id, k)
 	}
 	g.open.clear(k.Topic, k.Partition)
 	m.tidy(g)
 }
 
-func (t transaction) forget(group, topic string, partition int32) {
-	o := t[group]
-	o.remove(topic, partition)
-	if len(o) == 0 {
-		delete(t, group)
+// unhold takes an offset out of a transaction.
+func (m *Machine) unhold(id model.ProducerID, k *wire.OffsetCommitRecordKey) {
+	t := m.pending[id]
+	o := t[k.Group]
+	m.count(-2 * o.remove(k.Topic, k.Partition))
+	if o != nil && len(o) == 0 {
+		m.count(-transactionBytes)
+		delete(t, k.Group)
+	}
+	if len(t) == 0 {
+		delete(m.pending, id)
 	}
 }
 
@@ -192,6 +201,7 @@ func (m *Machine) ApplyMarker(o coordinator.Origin, commit bool) error {
 	txn := m.pending[o.Producer.ID]
 	delete(m.pending, o.Producer.ID)
 	for id, held := range txn {
+		m.count(-transactionBytes - 2*held.bytes())
 		g := m.groups[id]
 		if g == nil {
 			continue // Its tombstones would have taken the offsets along.
@@ -214,7 +224,7 @@ func (m *Machine) settle(g *group, topic string, c *committed, id model.Producer
 		return
 	}
 	if now := g.offsets.get(topic, c.partition); now == nil || now.order < c.order {
-		g.putOffset(topic, *c)
+		m.putOffset(g, topic, *c)
 	}
 }
 
@@ -234,9 +244,10 @@ func (m *Machine) applyClassic(value []byte) error {
 	if g == nil {
 		return nil
 	}
+	m.count(recordBytes(v) - recordBytes(g.record))
 	g.record = v
 	if g.classic != nil && g.classic.isIdle() {
-		g.classic = nil // The record says it all.
+		g.endClassic() // The record says it all.
 	}
 	m.tidy(g)
 	return nil
@@ -251,6 +262,8 @@ func (m *Machine) consumerOf(id string, value []byte) (*group, *consumer) {
 	}
 	if g.consumer == nil {
 		g.consumer = newConsumer()
+		g.consumer.machine = m
+		m.count(g.consumer.counted)
 	}
 	return g, g.consumer
 }
@@ -272,6 +285,7 @@ func (m *Machine) applyEpoch(value []byte) error {
 	case value != nil:
 		c.epoch, c.hash = v.Epoch, v.MetadataHash
 	default:
+		m.count(-c.counted)
 		g.consumer = nil
 		m.unwatch(g)
 		m.tidy(g)
@@ -372,14 +386,14 @@ func (m *Machine) applyTarget(value []byte) error {
 		return nil
 	}
 	if value == nil {
-		delete(c.targets, k.MemberID)
+		c.forgetTarget(k.MemberID)
 		return nil
 	}
 	var target assign.Assignment
 	for _, t := range v.TopicPartitions {
 		target = append(target, assign.Topic{ID: t.TopicID, Partitions: ascending(t.Partitions)})
 	}
-	c.targets[strings.Clone(k.MemberID)] = tidyAssignment(target)
+	c.setTarget(strings.Clone(k.MemberID), tidyAssignment(target))
 	return nil
 }
 

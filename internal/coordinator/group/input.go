@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/record"
 	"github.com/barnabas-log/barnabas/wire"
@@ -70,11 +71,7 @@ type Options struct {
 	// MaxBatch is the most bytes that one batch of records may have; it is that
 	// of the runtime.
 	MaxBatch int
-	// MaxBytes bounds, roughly, the memory for the members of classic groups,
-	// which Kafka lets grow; 0 means DefaultMaxBytes.
-	MaxBytes int
+	// Memory counts, roughly, what the machine keeps, and bounds what strangers
+	// may make it keep; nil is no bound.
+	Memory *coordinator.Share
 }
-
-// DefaultMaxBytes is enough for some 100,000 members of one shard that subscribe
-// to some dozens of topics.
-const DefaultMaxBytes = 256 << 20

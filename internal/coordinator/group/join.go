@@ -112,6 +112,10 @@ func (m *Machine) joinClassic(g *group, p parked, q *Request, body *wire.JoinGro
 		return
 	}
 	if g == nil {
+		if !m.fitsIn(groupBytes + classicBytes + len(body.GroupID)) {
+			m.reply(p.to, joinError(p.version, "", wire.GroupMaxSizeReached))
+			return
+		}
 		g = m.make(body.GroupID)
 	}
 	c := m.live(g)
@@ -135,7 +139,7 @@ func (m *Machine) settleLive(g *group, c *classic) {
 	switch {
 	case c.isIdle():
 		if g.classic == c {
-			g.classic = nil
+			g.endClassic()
 		}
 		m.drop(g)
 	case g.consumer != nil && len(g.consumer.members) == 0:
@@ -161,19 +165,25 @@ func (m *Machine) accepts(c *classic, id string) bool {
 // hasRoom reports whether a member can be held, and written, beside the others
 // or in the place of one.
 func (m *Machine) hasRoom(c *classic, member, instead *classicMember) bool {
-	bytes, held, members := c.bytes+member.size(), member.held(), len(c.members)
+	bytes, held, more, members := c.bytes+member.size(), c.held+member.held(), member.bytes(), len(c.members)
 	if instead != nil {
-		bytes, held, members = bytes-instead.size(), held-instead.held(), members-1
+		bytes, held, more, members = bytes-instead.size(), held-instead.held(), more-instead.bytes(), members-1
 	}
-	return members < maxMembers && bytes < m.opts.MaxBatch && c.held+held < maxProtocols*m.opts.MaxBatch &&
-		(held <= 0 || m.held+held <= m.opts.MaxBytes)
+	return members < maxMembers && bytes < m.opts.MaxBatch && held < maxProtocols*m.opts.MaxBatch && m.fitsIn(more)
+}
+
+// saying is a member that says something else than before, for hasRoom.
+func (member *classicMember) saying(id string, body *wire.JoinGroupRequest) *classicMember {
+	next := *member
+	next.id, next.protocols = id, body.Protocols
+	return &next
 }
 
 func (m *Machine) joinNew(c *classic, p parked, q *Request, body *wire.JoinGroupRequest) {
 	if body.GroupInstanceID != nil {
 		id := m.newClassicID(*body.GroupInstanceID)
 		if old, ok := c.static[*body.GroupInstanceID]; ok {
-			if !m.hasRoom(c, &classicMember{id: id, protocols: body.Protocols}, c.members[old]) {
+			if !m.hasRoom(c, c.members[old].saying(id, body), c.members[old]) {
 				m.reply(p.to, joinError(p.version, "", wire.GroupMaxSizeReached))
 				return
 			}
@@ -187,12 +197,10 @@ func (m *Machine) joinNew(c *classic, p parked, q *Request, body *wire.JoinGroup
 	switch {
 	case p.version < knownIDVersion:
 		m.addMember(c, p, q, body, id)
-	case len(c.pending) >= maxPending:
+	case len(c.pending) >= maxPending || !m.fitsIn(pendingBytes+len(id)):
 		m.reply(p.to, joinError(p.version, "", wire.GroupMaxSizeReached))
 	default:
-		t := &timer{alarm: pendingAlarm, group: c.group.id, member: id}
-		c.pending[id] = t
-		m.in(t, body.SessionTimeoutMs)
+		m.pend(c, id, body.SessionTimeoutMs)
 		m.reply(p.to, joinError(p.version, id, wire.MemberIDRequired))
 	}
 }
@@ -212,7 +220,7 @@ func (m *Machine) joinAgain(c *classic, p parked, q *Request, body *wire.JoinGro
 		return
 	}
 	member := c.members[body.MemberID]
-	if !m.hasRoom(c, &classicMember{id: member.id, protocols: body.Protocols}, member) {
+	if !m.hasRoom(c, member.saying(member.id, body), member) {
 		m.reply(p.to, joinError(p.version, body.MemberID, wire.GroupMaxSizeReached))
 		return
 	}
@@ -248,8 +256,7 @@ func (m *Machine) addMember(c *classic, p parked, q *Request, body *wire.JoinGro
 	if c.state == preparing && c.before == empty {
 		c.newcomers = true
 	}
-	m.timers.stop(c.pending[id])
-	delete(c.pending, id)
+	m.unpend(c, id)
 	if len(c.members) == 0 {
 		c.protocolType = strings.Clone(body.ProtocolType)
 	}
@@ -507,7 +514,7 @@ func (m *Machine) pendingTimeout(g *group, id string) {
 // settleIdle forgets what a record says as well.
 func (m *Machine) settleIdle(g *group) {
 	if c := g.classic; c != nil && c.isIdle() && (g.record != nil || g.kept()) && len(m.script.records) == 0 {
-		g.classic = nil
+		g.endClassic()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/wire"
 )
 
@@ -158,7 +159,7 @@ func TestProtocolsAreBounded(t *testing.T) {
 // So are the members of all groups together, for a stranger can name ever other
 // groups; who is there already stays, and who goes makes room.
 func TestMembersOfAllGroupsAreBounded(t *testing.T) {
-	s := quickStage(t, Options{MaxBytes: 100_000})
+	s := quickStage(t, Options{Memory: coordinator.NewMemory(220_000).Share()})
 	var last *wire.JoinGroupRequest
 	refused := 0
 	for i := range 20 {
@@ -171,15 +172,15 @@ func TestMembersOfAllGroupsAreBounded(t *testing.T) {
 			t.Fatal(show(r))
 		}
 	}
-	if refused != 10 || s.held > 100_000 {
-		t.Errorf("%d refused, %d bytes held", refused, s.held)
+	if refused != 10 || s.bytes > 220_000 {
+		t.Errorf("%d refused, %d bytes held", refused, s.bytes)
 	}
 	if r := s.joins(last); r != nil {
 		t.Errorf("one who is there: %s", show(r))
 	}
 	s.wait(10 * time.Minute) // Their sessions are over.
-	if s.held != 0 {
-		t.Errorf("%d bytes are held by nobody", s.held)
+	if s.bytes != 0 {
+		t.Errorf("%d bytes are held by nobody", s.bytes)
 	}
 	if r := s.joins(classicJoin("another", "", "range")); wire.ErrorCode(r.ErrorCode) != wire.MemberIDRequired {
 		t.Error(show(r))

@@ -23,6 +23,7 @@ type Machine struct {
 	groups  map[string]*group
 	pending map[model.ProducerID]transaction
 	order   uint64 // Of the last record of an offset.
+	bytes   int    // What all of it takes, and what is soft: see memory.go.
 
 	soft
 
@@ -61,9 +62,6 @@ var _ coordinator.Machine = (*Machine)(nil)
 func New(o Options) *Machine {
 	if o.MaxBatch <= 0 {
 		o.MaxBatch = 1 << 20
-	}
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = DefaultMaxBytes
 	}
 	if o.Image == nil {
 		o.Image = metadata.Empty()

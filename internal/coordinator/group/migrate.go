@@ -47,7 +47,7 @@ func (m *Machine) upgrade(g *group) (*consumer, *refusal) {
 			return nil, no(why)
 		}
 		next.setMember(member)
-		next.targets[id] = assignmentOf(member.assigned)
+		next.setTarget(id, assignmentOf(member.assigned))
 	}
 	next.hash = m.hashOf(next.subscribers)
 	if g.record != nil {
@@ -142,8 +142,7 @@ func (m *Machine) endClassic(g *group) {
 	m.forgetPending(c)
 	m.timers.stop(&c.joinTimer)
 	m.timers.stop(&c.syncTimer)
-	g.classic = nil
-	m.held -= c.held
+	g.endClassic()
 }
 
 // expel takes members out of a consumer group. If only classic ones are left,
@@ -237,9 +236,9 @@ func (m *Machine) downgrade(g *group, without []*member, joins *member, replaced
 		return false
 	}
 	m.unwatch(g)
+	g.endClassic()
 	g.classic = next
-	next.allHeld = &m.held
-	m.held += next.held
+	next.begin(m)
 	for _, id := range next.ids() {
 		m.alive(next.members[id])
 	}

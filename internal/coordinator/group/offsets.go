@@ -58,15 +58,17 @@ func (t *topicOffsets) get(partition int32) *committed {
 	return nil
 }
 
-func (t *topicOffsets) put(c committed) {
+// put keeps c, and returns how many bytes more that takes.
+func (t *topicOffsets) put(c committed) int {
 	if i := t.place(c.partition); i >= 0 {
+		before := t.list[i].bytes()
 		if t.list[i].metadata == c.metadata {
 			c.metadata = t.list[i].metadata // Whose memory is ours.
 		} else {
 			c.metadata = strings.Clone(c.metadata)
 		}
 		t.list[i] = c
-		return
+		return c.bytes() - before
 	}
 	c.metadata = strings.Clone(c.metadata)
 	t.list = append(t.list, c)
@@ -79,14 +81,16 @@ func (t *topicOffsets) put(c committed) {
 			t.index[t.list[i].partition] = int32(i)
 		}
 	}
+	return c.bytes()
 }
 
-func (t *topicOffsets) remove(partition int32) {
+// remove returns how many bytes less are taken.
+func (t *topicOffsets) remove(partition int32) int {
 	i := t.place(partition)
 	if i < 0 {
-		return
+		return 0
 	}
-	last := len(t.list) - 1
+	last, bytes := len(t.list)-1, t.list[i].bytes()
 	if t.index != nil {
 		delete(t.index, partition)
 		if i != last {
@@ -96,6 +100,7 @@ func (t *topicOffsets) remove(partition int32) {
 	t.list[i] = t.list[last]
 	t.list[last] = committed{}
 	t.list = t.list[:last]
+	return bytes
 }
 
 // sorted are the offsets in the order of partitions.
@@ -110,26 +115,57 @@ type offsets map[string]*topicOffsets
 
 func (o offsets) get(topic string, partition int32) *committed { return o[topic].get(partition) }
 
-// put keeps c. The topic's name may be memory of somebody else.
-func (o offsets) put(topic string, c committed) {
+// put keeps c, and returns how many bytes more that takes. The topic's name may
+// be memory of somebody else.
+func (o offsets) put(topic string, c committed) (bytes int) {
 	t := o[topic]
 	if t == nil {
 		topic = strings.Clone(topic)
 		t = &topicOffsets{name: topic}
 		o[topic] = t
+		bytes = t.own()
 	}
-	t.put(c)
+	return bytes + t.put(c)
 }
 
-func (o offsets) remove(topic string, partition int32) {
+// own is what a topic takes beside its offsets.
+func (t *topicOffsets) own() int { return committedTopicBytes + len(t.name) }
+
+// remove returns how many bytes less are taken.
+func (o offsets) remove(topic string, partition int32) int {
 	t := o[topic]
 	if t == nil {
-		return
+		return 0
 	}
-	t.remove(partition)
+	bytes := t.remove(partition)
 	if len(t.list) == 0 {
 		delete(o, topic)
+		bytes += t.own()
 	}
+	return bytes
+}
+
+// more is how many bytes more it would take to put c.
+func (o offsets) more(topic string, c *committed) int {
+	t := o[topic]
+	switch old := t.get(c.partition); {
+	case t == nil:
+		return committedTopicBytes + len(topic) + c.bytes()
+	case old == nil:
+		return c.bytes()
+	default:
+		return c.bytes() - old.bytes()
+	}
+}
+
+func (o offsets) bytes() (n int) {
+	for _, t := range o {
+		n += t.own()
+		for i := range t.list {
+			n += t.list[i].bytes()
+		}
+	}
+	return n
 }
 
 // topics are the names in order.

@@ -31,6 +31,10 @@ func (m *Machine) retarget(s *step) (epoch int32, target assign.Assignment) {
 		}
 		if old, ok := s.c.targets[s.predecessor(id)]; !ok || !old.Equal(a) {
 			m.script.target(s.id, id, a)
+			s.grown += bytesOfTarget(id, a)
+			if ok {
+				s.grown -= bytesOfTarget(id, old)
+			}
 		}
 	}
 	m.script.targetEpoch(s.id, s.epoch, m.millis)

@@ -105,6 +105,7 @@ type job struct {
 	found       [][]string
 	next        string // The topic to go on with.
 	timer       timer
+	counted     int // What it takes, in bytes.
 }
 
 // lookForTopics begins to resolve the group's expressions, if it is time for
@@ -131,9 +132,36 @@ func (m *Machine) lookForTopics(g *group, s *step, q *Request) {
 			j.expressions[i] = e
 		} // What cannot be used matches nothing.
 	}
-	m.jobs[g.id] = j
 	g.watch.tried = m.millis
-	m.timers.start(&j.timer, m.now)
+	if m.grow(j, s.grownBy(g)) {
+		m.jobs[g.id] = j
+		m.timers.start(&j.timer, m.now)
+	}
+}
+
+// grow counts what a job takes, if there is room for more of that beside what
+// will be applied.
+func (m *Machine) grow(j *job, beside int) bool {
+	bytes := 0
+	for i, e := range j.expressions {
+		if e != nil {
+			bytes += stepBytes*e.Cost + foundBytes*len(j.found[i])
+		}
+	}
+	if more := bytes - j.counted; more > 0 && !m.fitsIn(more+beside) {
+		return false
+	}
+	m.count(bytes - j.counted)
+	j.counted = bytes
+	return true
+}
+
+// endJob forgets what a group's expressions are resolved with.
+func (m *Machine) endJob(id string) {
+	if j := m.jobs[id]; j != nil {
+		m.count(-j.counted)
+		delete(m.jobs, id)
+	}
 }
 
 // resolve goes on with a job.
@@ -142,12 +170,14 @@ func (m *Machine) resolve(g *group) {
 	if j == nil {
 		return
 	}
-	if !j.step() {
+	done := j.step()
+	fits := m.grow(j, 0)
+	if fits && !done {
 		m.timers.start(&j.timer, m.now)
 		return
 	}
-	delete(m.jobs, g.id)
-	if g.consumer != nil {
+	m.endJob(g.id)
+	if fits && g.consumer != nil {
 		m.resolved(g, j)
 	}
 }
@@ -190,13 +220,14 @@ func (m *Machine) resolved(g *group, j *job) {
 	for topic, n := range c.subscribers {
 		counts[topic] = n
 	}
-	bump := false
+	bump, grown := false, 0
 	for i, name := range j.names {
 		if c.wantRegex[name] == 0 {
 			continue
 		}
 		found := &resolved{j.found[i], j.version, j.at}
 		m.script.regex(g.id, name, found)
+		grown += found.bytesOf(name) - c.regexes[name].bytesOf(name)
 		if old := c.regexes[name]; !found.same(old) {
 			bump = true
 			if old != nil {
@@ -213,7 +244,7 @@ func (m *Machine) resolved(g *group, j *job) {
 	if bump || hash != c.hash {
 		m.script.groupEpoch(g.id, c.epoch+1, hash)
 	}
-	if !m.eachFits() {
-		m.script.rewind(before) // More names than a record can have. They are looked for again.
+	if !m.eachFits() || !m.fitsIn(grown) {
+		m.script.rewind(before) // More names than a record, or memory, can have. They are looked for again.
 	}
 }

@@ -25,7 +25,6 @@ type soft struct {
 	sweepTimer timer
 	sweeping   []string // Groups that are still to be swept.
 
-	held   int      // By members of classic groups, in bytes.
 	shells []*group // In the order in which they were made.
 	shelf  uint64   // The number of the first of these.
 	jobs   map[string]*job
@@ -170,7 +169,7 @@ func (m *Machine) shelve(g *group) {
 		oldest.shell = 0
 		if c := oldest.classic; c != nil && len(c.members) == 0 && !oldest.kept() {
 			m.forgetPending(c)
-			oldest.classic = nil
+			oldest.endClassic()
 			m.drop(oldest)
 		}
 	}
@@ -183,7 +182,7 @@ func (m *Machine) release(g *group) {
 	}
 	g.shell = 0
 	m.unwatch(g)
-	delete(m.jobs, g.id)
+	m.endJob(g.id)
 }
 
 // mark ends a transaction. Whether its producer and coordinator may do that is

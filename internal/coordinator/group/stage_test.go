@@ -157,12 +157,17 @@ func newStage(o Options) *stage {
 func (s *stage) load(log []logged) {
 	s.seed++
 	clear(s.asked) // They are told that the shard is lost.
-	s.Machine = s.replay(log)
+	s.opts.Memory.Release()
+	s.Machine = s.replayWith(s.opts.Memory, log)
 	s.Loaded(s.now)
 }
 
-func (s *stage) replay(log []logged) *Machine {
+// replay is what another machine makes of a log.
+func (s *stage) replay(log []logged) *Machine { return s.replayWith(nil, log) }
+
+func (s *stage) replayWith(memory *coordinator.Share, log []logged) *Machine {
 	o := s.opts
+	o.Memory = memory
 	o.Image, o.Rand = s.cluster.image(), rand.New(rand.NewPCG(s.seed, 7))
 	m := New(o)
 	for i := range log {

@@ -86,11 +86,19 @@ func (m *Machine) settleAssignment(c *classic, assignments []wire.SyncGroupReque
 			member.assignment = bytes.Clone(assignments[i].Assignment)
 		}
 	}
-	m.script.classic(c.group.id, c.recordOf())
-	if !m.eachFits() {
+	record := c.recordOf()
+	m.script.classic(c.group.id, record)
+	why := wire.None
+	switch {
+	case !m.eachFits():
+		why = wire.UnknownServerError
+	case !m.fitsIn(recordBytes(record) - recordBytes(c.group.record)):
+		why = wire.GroupMaxSizeReached
+	}
+	if why != wire.None {
 		m.script.reset()
 		for _, id := range c.ids() {
-			m.answerSync(c, c.members[id], wire.UnknownServerError)
+			m.answerSync(c, c.members[id], why)
 		}
 		m.prepare(c)
 		return

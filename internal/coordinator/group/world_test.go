@@ -60,7 +60,10 @@ type world struct {
 	waiting   []reply
 	owed      map[coordinator.Token]*call
 	clients   []actor
-	trouble   bool // Appends may be lost, and the shard.
+	trouble   bool                // Appends may be lost, and the shard.
+	memory    *coordinator.Memory // Nil if there is enough.
+	tight     bool                // There was not, once.
+	most      int64               // That was held, after a load.
 	readyAt   time.Time
 	spy       func(in any) // Sees what clients ask.
 	err       error
@@ -112,6 +115,10 @@ func newWorld(seed int) *world {
 	o := Options{Settings: s}
 	if w.IntN(4) == 0 {
 		o.MaxBatch = 3000 // Scripts are cut.
+	}
+	if w.IntN(5) == 0 {
+		w.memory = coordinator.NewMemory(1000 + w.Int64N(20_000))
+		o.Memory, w.tight = w.memory.Share(), true
 	}
 	w.stage = newStage(o)
 	w.news(w.cluster.grow("t", 1+w.IntN(5)))
@@ -191,7 +198,7 @@ func (w *world) take(e coordinator.Effects) {
 		}
 		w.log = append(w.log, l)
 		for _, r := range l.records {
-			w.say("  %s", shown{r})
+			w.say("  %d %s", w.bytes, shown{r})
 		}
 	}
 	for _, r := range e.Replies {
@@ -239,6 +246,7 @@ func (w *world) crash(end int) {
 	w.waiting = nil
 	w.readyAt = w.now.Add(time.Duration(w.IntN(3000)) * time.Millisecond)
 	w.load(w.log)
+	w.most = int64(w.bytes)
 	w.committed = len(w.log)
 	owed := w.owed
 	w.owed = map[coordinator.Token]*call{}
@@ -250,24 +258,11 @@ func (w *world) crash(end int) {
 }
 
 // step lets something happen.
-// heldRight compares what members are said to hold with what they do.
-func (w *world) heldRight() error {
-	sum := 0
-	for _, g := range w.groups {
-		if g.classic != nil {
-			for _, member := range g.classic.members {
-				sum += member.held()
-			}
-		}
-	}
-	if sum != w.held {
-		return fmt.Errorf("members hold %d bytes, not %d", sum, w.held)
-	}
-	return nil
-}
-
 func (w *world) step() error {
-	if err := w.heldRight(); err != nil {
+	if err := w.countedRight(); err != nil {
+		return err
+	}
+	if err := w.bounded(); err != nil {
 		return err
 	}
 	switch n := w.IntN(40); {
@@ -285,6 +280,26 @@ func (w *world) step() error {
 		w.clients[w.IntN(len(w.clients))].act(w)
 	}
 	return w.verify()
+}
+
+// bounded holds what is counted to what there is room for. What a log brings is
+// taken, whatever it is, but does not grow.
+func (w *world) bounded() error {
+	m := w.memory
+	if m == nil {
+		return nil
+	}
+	if w.most = max(m.Limit(), min(w.most, m.Held())); m.Held() != int64(w.bytes) || m.Held() > w.most {
+		return fmt.Errorf("%d bytes are held of %d, %d were counted", m.Held(), w.most, w.bytes)
+	}
+	return nil
+}
+
+// refused is told of a refusal that is a fault unless there is no memory left.
+func (w *world) refused(code wire.ErrorCode, fault error) {
+	if !w.tight || code != wire.GroupMaxSizeReached && code != wire.CoordinatorLoadInProgress {
+		w.fail(fault)
+	}
 }
 
 // pass lets time pass.
@@ -416,7 +431,7 @@ const patience, calm = 150 * time.Second, 15 * time.Second
 // quiet leaves everybody in peace, and sees whether they are content and stay so.
 func (w *world) quiet() error {
 	w.say("quiet")
-	w.trouble = false
+	w.trouble, w.memory, w.Machine.opts.Memory, w.opts.Memory = false, nil, nil, nil // There is room for all.
 	unrest, since := errors.New("nothing was seen yet"), w.now
 	for end := w.now.Add(patience); unrest != nil || w.now.Sub(since) < calm; {
 		if w.now.After(end) {
@@ -568,8 +583,15 @@ func (c *handCommitter) act(w *world) {
 		r := &wire.OffsetCommitRequest{GroupID: "hand", GenerationIDOrMemberEpoch: -1, RetentionTimeMs: -1}
 		metadata := fmt.Sprint(value)
 		r.Topics = []wire.OffsetCommitRequestTopic{{Name: "offsets", Partitions: []wire.OffsetCommitRequestPartition{{PartitionIndex: c.partition, CommittedOffset: value, CommittedLeaderEpoch: int32(value), CommittedMetadata: &metadata}}}}
+		known := false
+		if g := w.groups["hand"]; g != nil {
+			known = g.offsets.get("offsets", c.partition) != nil
+		}
 		w.send(9, r, "hand", func(a any, err error) {
 			c.busy = false
+			if err == nil && known && wire.ErrorCode(a.(*wire.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode) == wire.InvalidCommitOffsetSize {
+				w.fail(fmt.Errorf("hand: a commit to a known partition is refused: %s", show(a)))
+			}
 			if err == nil && a.(*wire.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode == 0 {
 				c.acked = value
 			}

@@ -83,7 +83,7 @@ func BenchmarkMemory(b *testing.B) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		m := New(Options{Settings: settings(), TransactionVersion: 2, MaxBytes: 1 << 30})
+		m := New(Options{Settings: settings(), TransactionVersion: 2})
 		for i := range ids {
 			m.memory, m.records, m.out = m.memory[:0], m.records[:0], coordinator.Effects{}
 			id := fmt.Sprintf("transactional-id-%08d", i)

@@ -29,7 +29,7 @@
 //   - a zombie of transactions version 2 is not taken for a producer that repeats
 //     its EndTxn because a later one of version 1 has ended a transaction; Kafka
 //     gives it that one's epoch, and both write under it;
-//   - memory is bounded: beyond [Options.MaxBytes], POLICY_VIOLATION;
+//   - memory is bounded: beyond [Options.Memory], POLICY_VIOLATION;
 //   - patterns of transactional ids have at most 4096 bytes and 1000 instructions:
 //     INVALID_REGULAR_EXPRESSION.
 package txn

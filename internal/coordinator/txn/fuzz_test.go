@@ -103,7 +103,7 @@ func FuzzRequests(f *testing.F) {
 	seed(init, offsets, list, init, describe, init)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p := &machinePeer{t: t, now: time.UnixMilli(1_700_000_000_000), nextID: 1000}
-		p.opts = Options{Settings: settings(), TransactionVersion: int16(len(in) % 3), MaxBatch: 4096, MaxBytes: 4096}
+		p.opts = Options{Settings: settings(), TransactionVersion: int16(len(in) % 3), MaxBatch: 4096, Memory: coordinator.NewMemory(4096).Share()}
 		p.load(nil)
 		for len(in) >= 4 {
 			key, version := fuzzed[int(in[0])%len(fuzzed)], int16(in[1]%7)

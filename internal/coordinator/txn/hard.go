@@ -120,7 +120,7 @@ func (m *Machine) set(id string, v *wire.TransactionLogRecordValue) {
 		e = &entry{id: strings.Clone(id), lastEpoch: noEpoch}
 		m.ids[e.id] = e
 	} else {
-		m.bytes -= e.cost()
+		m.count(-e.cost())
 	}
 	kept, was := e.topics, e.status
 	e.transaction = transaction{
@@ -131,7 +131,7 @@ func (m *Machine) set(id string, v *wire.TransactionLogRecordValue) {
 	if e.status != empty {
 		e.topics = own(kept, v.TransactionPartitions)
 	}
-	m.bytes += e.cost()
+	m.count(e.cost())
 	m.follow(e, was)
 }
 
@@ -141,7 +141,7 @@ func (m *Machine) forget(id string) {
 	if e == nil {
 		return
 	}
-	m.bytes -= e.cost()
+	m.count(-e.cost())
 	delete(m.ids, id)
 	delete(m.open, id)
 }
@@ -222,11 +222,19 @@ func (t topics) all() []model.Partition {
 	return list
 }
 
-// What memory an entry and a topic take beside their names, roughly.
+// What memory an entry and a topic take beside their names, roughly; a partition
+// with what it takes while it gets its marker.
 const (
-	entryBytes = 320
-	topicBytes = 64
+	entryBytes     = 360
+	topicBytes     = 64
+	partitionBytes = 100
 )
+
+// count says how much more, or less, is kept than before.
+func (m *Machine) count(bytes int) {
+	m.bytes += bytes
+	m.opts.Memory.Add(bytes)
+}
 
 // cost is the memory that an entry takes, roughly.
 func (e *entry) cost() int { return entryBytes + len(e.id) + e.topics.cost() }
@@ -234,7 +242,7 @@ func (e *entry) cost() int { return entryBytes + len(e.id) + e.topics.cost() }
 func (t topics) cost() int {
 	n := 0
 	for i := range t {
-		n += topicBytes + len(t[i].Topic) + 4*len(t[i].PartitionIDs)
+		n += topicBytes + len(t[i].Topic) + partitionBytes*len(t[i].PartitionIDs)
 	}
 	return n
 }

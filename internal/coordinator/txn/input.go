@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/config"
+	"github.com/barnabas-log/barnabas/internal/coordinator"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/wire"
 )
@@ -94,11 +95,7 @@ type Options struct {
 	// of the runtime. A transaction cannot have more partitions than the list of
 	// fits.
 	MaxBatch int
-	// MaxBytes bounds, roughly, the memory for all transactional ids; 0 means
-	// DefaultMaxBytes. Beyond it new ids and partitions are refused.
-	MaxBytes int
+	// Memory counts, roughly, what the machine keeps; where there is no room, new
+	// ids and partitions are refused. Nil is no bound.
+	Memory *coordinator.Share
 }
-
-// DefaultMaxBytes is enough for some 200,000 transactional ids of usual length
-// in each shard.
-const DefaultMaxBytes = 64 << 20

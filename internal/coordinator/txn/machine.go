@@ -63,9 +63,6 @@ var _ coordinator.Machine = (*Machine)(nil)
 
 // New returns a machine that knows no transactional id.
 func New(o Options) *Machine {
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = DefaultMaxBytes
-	}
 	if o.MaxBatch <= 0 {
 		o.MaxBatch = math.MaxInt32
 	}

@@ -48,6 +48,7 @@ func newMachinePeer(t *testing.T) *machinePeer {
 
 // load makes a new machine from a log.
 func (p *machinePeer) load(log []coordinator.Record) {
+	p.opts.Memory.Release()
 	p.m, p.pending = New(p.opts), nil
 	for _, r := range log {
 		if err := p.m.Apply(coordinator.Origin{}, r.Key, r.Value); err != nil {
@@ -193,7 +194,7 @@ func (p *machinePeer) play(command string, a args) string {
 		p.opts.Settings.TwoPhase = a.has("2pc")
 		p.handle(0, News{p.opts.Settings, p.opts.TransactionVersion})
 	case "limit":
-		p.opts.MaxBytes, p.opts.MaxBatch = int(a.num("bytes", 0)), int(a.num("batch", 1<<20))
+		p.opts.Memory, p.opts.MaxBatch = coordinator.NewMemory(a.num("bytes", 0)).Share(), int(a.num("batch", 1<<20))
 		p.load(p.log)
 	case "sent":
 		for _, w := range p.pending {
