@@ -124,6 +124,7 @@ func TestSubscriptions(t *testing.T) {
 	f(60000, "[org.apache.]", "metrics=org.apache.", "interval.ms=60000")
 	f(60000, "[org.apache.]", "metrics=org.apache.", "interval.ms= 60000 ")
 	f(300000, "[org.apache.]", "metrics=org.apache.", "match=client_id=test")
+	f(300000, "[org.apache.]", "metrics=org.apache.", "match=client_id = te.*=") // As Java splits it.
 	f(300000, "[]", "metrics=org.apache.", "match=client_id=other")
 }
 

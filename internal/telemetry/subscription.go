@@ -84,16 +84,12 @@ func ParseSubscription(name string, configs map[string]string) (*Subscription, e
 }
 
 func parseSelector(text string) (selector, error) {
-	name, pattern, ok := strings.Cut(text, "=")
-	of, known := attribute(strings.TrimSpace(name))
+	name, pattern, ok := config.ParseMatch(text)
+	of, known := attribute(name)
 	if !ok || !known {
-		return selector{}, fmt.Errorf("selector %q: it must be NAME=PATTERN, with one of the names of KIP-714", text)
+		return selector{}, fmt.Errorf("selector %q: it must be NAME=PATTERN, with one of the names of KIP-714 and a regular expression of Go's", text)
 	}
-	re, err := regexp.Compile("^(?:" + strings.TrimSpace(pattern) + ")$")
-	if err != nil {
-		return selector{}, fmt.Errorf("selector %q: %w", text, err)
-	}
-	return selector{of, re}, nil
+	return selector{of, pattern}, nil
 }
 
 func splitList(text string) []string {
