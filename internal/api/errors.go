@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"unicode/utf8"
 
 	"github.com/barnabas-log/barnabas/internal/commitlog"
 	"github.com/barnabas-log/barnabas/internal/config"
@@ -154,9 +155,24 @@ func message(err error) *string {
 	if err == nil || !errors.As(err, &refused) && !errors.As(err, &invalid) && !errors.As(err, &request) {
 		return nil
 	}
-	text := err.Error()
-	if text == "" {
-		return nil // The code says it all.
+	if text := err.Error(); text != "" {
+		return fitting(text)
+	}
+	return nil // The code says it all.
+}
+
+// maxMessage is how many bytes the protocol has for a text. Messages that repeat
+// a stranger's name, which may be as long, are cut.
+const maxMessage = 1<<15 - 1
+
+// fitting cuts a text that does not fit an answer, between two characters.
+func fitting(text string) *string {
+	if len(text) > maxMessage {
+		end := maxMessage
+		for !utf8.RuneStart(text[end]) {
+			end--
+		}
+		text = text[:end]
 	}
 	return &text
 }

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/barnabas-log/barnabas/wire"
 )
 
 // Every exported error of the packages below that a request may meet has its
@@ -69,4 +72,55 @@ func sentinelsOf(t *testing.T, pkg string) (names []string) {
 		})
 	}
 	return names
+}
+
+// Messages that repeat what a stranger wrote fit the answer, however long it was.
+func TestLongNames(t *testing.T) {
+	n := newNode(t)
+	n.topic("t", 1)
+	c := n.dial()
+	long := strings.Repeat("ä", 1<<14-1) + "n"
+
+	create := wire.NewCreateTopicsRequest()
+	create.TimeoutMs = 10_000
+	wire.Extend(&create.Topics).Name = long
+	created := ask[*wire.CreateTopicsResponse](c, create, 2).Topics[0]
+	if created.ErrorCode != int16(wire.InvalidTopicException) || created.ErrorMessage == nil {
+		t.Fatal("a topic with a long name was made")
+	}
+	if text := *created.ErrorMessage; len(text) > maxMessage || len(text) < maxMessage-3 || !utf8.ValidString(text) {
+		t.Errorf("%d bytes, ending in %q", len(text), text[len(text)-4:])
+	}
+
+	for _, key := range []string{long, "retention.ms"} {
+		altered := ask[*wire.IncrementalAlterConfigsResponse](c, incremental(key, long, "t"), 1).Responses[0]
+		if altered.ErrorCode != int16(wire.InvalidConfig) || altered.ErrorMessage == nil {
+			t.Errorf("%.20s: %v", key, altered.ErrorCode)
+		}
+	}
+
+	update := wire.NewUpdateFeaturesRequest()
+	f := wire.Extend(&update.FeatureUpdates)
+	f.Feature, f.MaxVersionLevel = long, 1
+	if updated := ask[*wire.UpdateFeaturesResponse](c, update, 1); updated.ErrorCode != int16(wire.InvalidUpdateVersion) {
+		t.Error(updated.ErrorCode)
+	}
+
+	describe := wire.NewDescribeUserScramCredentialsRequest()
+	wire.Extend(&describe.Users).Name = long
+	if described := ask[*wire.DescribeUserScramCredentialsResponse](c, describe, 0); described.Results[0].ErrorMessage == nil {
+		t.Error("no message")
+	}
+
+	quotas := wire.NewAlterClientQuotasRequest()
+	entry := wire.Extend(&quotas.Entries)
+	side := wire.Extend(&entry.Entity)
+	side.EntityType, side.EntityName = "user", &long
+	for range 2 {
+		o := wire.Extend(&entry.Ops)
+		o.Key, o.Value = "producer_byte_rate", 1
+	}
+	if refused := ask[*wire.AlterClientQuotasResponse](c, quotas, 0).Entries[0]; refused.ErrorCode != int16(wire.InvalidRequest) {
+		t.Error(refused.ErrorCode)
+	}
 }

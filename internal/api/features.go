@@ -31,7 +31,7 @@ func (s *session) updateFeatures(c *call, q *wire.UpdateFeaturesRequest) wire.Re
 	if err != nil {
 		r.ErrorCode, r.ErrorMessage = s.codeOf(err, c), message(err)
 		if errors.Is(err, wire.InvalidUpdateVersion) {
-			r.ErrorMessage = new("The update failed for all features since the following feature had an error: " + err.Error())
+			r.ErrorMessage = fitting("The update failed for all features since the following feature had an error: " + err.Error())
 		}
 		return r
 	}

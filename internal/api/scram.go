@@ -26,10 +26,10 @@ func (s *session) describeScram(_ *call, q *wire.DescribeUserScramCredentialsReq
 		switch credentials := users[name]; {
 		case asked[name] > 1:
 			x.ErrorCode = int16(wire.DuplicateResource)
-			x.ErrorMessage = new("Cannot describe SCRAM credentials for the same user twice in a single request: " + name)
+			x.ErrorMessage = fitting("Cannot describe SCRAM credentials for the same user twice in a single request: " + name)
 		case len(credentials) == 0:
 			x.ErrorCode = int16(wire.ResourceNotFound)
-			x.ErrorMessage = new("Attempt to describe a user credential that does not exist: " + name)
+			x.ErrorMessage = fitting("Attempt to describe a user credential that does not exist: " + name)
 		default:
 			for _, c := range credentials {
 				x.CredentialInfos = append(x.CredentialInfos, wire.DescribeUserScramCredentialsResponseCredentialInfo{Mechanism: c.Mechanism, Iterations: c.Iterations})

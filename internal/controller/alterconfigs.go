@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 
 	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/metadata"
@@ -44,7 +43,8 @@ const (
 	// maxRecords is how many records one request may cause: more do not fit an
 	// atomic batch of Kafka's.
 	maxRecords = 10_000
-	// maxValueLength is Kafka's, in UTF-16 units.
+	// maxValueLength is Kafka's, in bytes: no record has room for more. (Kafka
+	// counts UTF-16 units, and fails at what lies between.)
 	maxValueLength = 1<<15 - 1
 )
 
@@ -271,9 +271,7 @@ func (r Rules) checkConfig(image *metadata.Image, of metadata.Resource, was, wil
 	return r.checkResource(image, of, was, will)
 }
 
-func longerThan(text string, units int) bool {
-	return len(text) > units && len(utf16.Encode([]rune(text))) > units
-}
+func longerThan(text string, limit int) bool { return len(text) > limit }
 
 func (r Rules) checkResource(image *metadata.Image, of metadata.Resource, was, will map[string]string) error {
 	switch of.Type {

@@ -80,6 +80,7 @@ func TestAlterTopic(t *testing.T) {
 	f("", nil, "!cleanup.policy")
 	f("The configuration value cannot be added because it exceeds the maximum value size of 32767 bytes.", nil,
 		"leader.replication.throttled.replicas="+strings.Repeat("0:1,", 9000)+"0:1")
+	f("The configuration value cannot be added because it exceeds the maximum value size of 32767 bytes.", nil, "nobody.knows="+strings.Repeat("ä", 16384))
 
 	replace := configChange(topicNamed("t"), "retention.ms=7")
 	replace.Replace = true
