@@ -144,7 +144,7 @@ func (b *Broker) openQuorum(ctx context.Context) error {
 	q, err := quorum.Open(quorum.Options{
 		Dir: b.metadata, Self: b.self(), Now: b.opts.Now, Log: b.log("quorum"),
 		Publish: b.publish, SnapshotBytes: log.SnapshotBytes, SnapshotInterval: log.SnapshotInterval,
-		SegmentBytes: log.SegmentBytes, SegmentAge: log.SegmentAge,
+		SegmentBytes: log.SegmentBytes, SegmentAge: log.SegmentAge, Synced: b.applied(),
 	}, controller.Format())
 	if err != nil {
 		return err

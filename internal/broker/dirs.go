@@ -109,4 +109,12 @@ func (b *Broker) closeMetadata() error {
 	return b.metadata.Close()
 }
 
+// applied is how far the metadata log was synced, as far as the data directories know.
+func (b *Broker) applied() (end model.Offset) {
+	for _, d := range b.dirs {
+		end = max(end, replicas.Applied(d))
+	}
+	return end
+}
+
 func (b *Broker) self() model.NodeID { return b.metadata.Meta().Node }

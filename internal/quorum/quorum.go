@@ -42,6 +42,9 @@ type Options struct {
 	// SegmentBytes and SegmentAge are of the log's segments; 0 is Kafka's default.
 	SegmentBytes int64
 	SegmentAge   time.Duration
+	// Synced is an offset up to which the log is known to have been synced, 0 if
+	// none is: a log that is not whole up to there is damaged, and refused.
+	Synced model.Offset
 }
 
 // Quorum is the metadata log of a node.
@@ -102,6 +105,9 @@ func (q *Quorum) open(format []metadata.Record) error {
 	}
 	image, err := q.loadSnapshot()
 	if err != nil {
+		return err
+	}
+	if err := q.checkSound(image.End()); err != nil {
 		return err
 	}
 	q.tracker = metadata.NewTracker(image)

@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -504,6 +505,48 @@ func TestFailedDiskIsFatal(t *testing.T) {
 	}
 	f(vfs.OpWrite)
 	f(vfs.OpSync)
+}
+
+// What a disk forgets of a log that was synced is not taken for a torn end: the
+// log stays as it is.
+func TestDamagedLog(t *testing.T) {
+	mem := vfs.NewMem()
+	n := mustStart(t, mem)
+	n.mustCreate(t, "a", 1)
+	n.mustCreate(t, "b", 1)
+	end := n.Image().End()
+	n.stop()
+	const log = "/data/__cluster_metadata-0/00000000000000000000.log"
+	whole, err := vfs.ReadFile(mem, log, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(content []byte, synced model.Offset, ok bool) {
+		t.Helper()
+		if err := vfs.WriteFile(mem, log, content); err != nil {
+			t.Fatal(err)
+		}
+		n, err := start(mem, func(o *Options) { o.Synced = synced })
+		if ok != (err == nil) || !ok && !strings.Contains(err.Error(), "restore the directory from a backup") {
+			t.Fatalf("%d bytes, synced %d: %v", len(content), synced, err)
+		}
+		if ok {
+			n.stop()
+		} else if now, err := vfs.ReadFile(mem, log, 1<<20); err != nil || !bytes.Equal(now, content) {
+			t.Error("the log was changed")
+		}
+	}
+	flipped := bytes.Clone(whole)
+	flipped[len(whole)-5] ^= 1
+	f(flipped, end, false)
+	f(flipped, end-4, true) // Torn behind what is known.
+	flipped[len(whole)/4] ^= 1
+	f(flipped, end, false)
+	f(flipped, 2, false)
+	f(whole[:len(whole)-5], end, false)
+	f(nil, 1, false)
+	f(whole, end, true)
+	f(flipped, 0, true)
 }
 
 func TestForeignVoters(t *testing.T) {

@@ -118,6 +118,20 @@ func openDisk(r *Replicas, d *datadir.Dir) (*disk, error) {
 	return k, nil
 }
 
+// Applied is the metadata offset up to which a node has made what it was told to
+// make in a directory, so that the metadata log was synced that far; 0 if nobody knows.
+// Of a copy nobody does: its files are of different moments.
+func Applied(d *datadir.Dir) model.Offset {
+	if _, known, err := d.Marks(); err != nil || !known {
+		return 0
+	}
+	offsets, err := d.Checkpoint(appliedFile)
+	if err != nil {
+		return 0
+	}
+	return offsets[appliedKey()]
+}
+
 // wasMade reports whether a partition that was decided at an offset has been
 // made here. What a snapshot says was decided long ago; but in a directory
 // that comes from Kafka nothing is known, and Kafka makes what is missing.
