@@ -216,10 +216,10 @@ func distinct(words ...string) check {
 			}
 		}
 		v.list = list
-		if slices.Contains(list, "") {
-			return v, &InvalidError{fmt.Sprintf("Configuration '%s' values must not be empty.", name)}
-		}
 		for _, e := range list {
+			if e == "" {
+				return v, &InvalidError{fmt.Sprintf("Configuration '%s' values must not be empty.", name)}
+			}
 			if len(words) > 0 && !slices.Contains(words, e) {
 				return v, invalid(name, e, "String must be one of: "+strings.Join(words, ", "))
 			}
