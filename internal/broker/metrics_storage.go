@@ -3,6 +3,7 @@ package broker
 import (
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/barnabas-log/barnabas/internal/config"
 	"github.com/barnabas-log/barnabas/internal/metadata"
@@ -94,29 +95,34 @@ func (c *collector) partitions(s sink) {
 func (c *collector) disks(s sink) {
 	for _, path := range c.b.config.LogDirs {
 		if abs, err := filepath.Abs(path); err == nil {
-			s.level("datadir_online", number(c.b.replicas.Load().Online(abs)), abs)
+			s.level("datadir_online", number(c.b.replicas.Load().Online(abs)), inLabel(abs))
 		}
 	}
 	for _, d := range c.b.replicas.Load().DirStats() {
-		s.level("datadir_partitions", d.Partitions, d.Path)
-		s.level("datadir_moving_partitions", d.Moving, d.Path)
-		s.count("datadir_deleted_segments_total", d.DeletedSegments, d.Path)
-		s.count("datadir_deleted_bytes_total", d.DeletedBytes, d.Path)
-		s.level("datadir_percent_limit", d.Percent, d.Path)
-		s.count("datadir_percent_deleted_bytes_total", d.PercentBytes, d.Path)
-		s.level("datadir_percent_stuck", number(d.PercentStuck), d.Path)
+		dir := inLabel(d.Path)
+		s.level("datadir_partitions", d.Partitions, dir)
+		s.level("datadir_moving_partitions", d.Moving, dir)
+		s.count("datadir_deleted_segments_total", d.DeletedSegments, dir)
+		s.count("datadir_deleted_bytes_total", d.DeletedBytes, dir)
+		s.level("datadir_percent_limit", d.Percent, dir)
+		s.count("datadir_percent_deleted_bytes_total", d.PercentBytes, dir)
+		s.level("datadir_percent_stuck", number(d.PercentStuck), dir)
 	}
 	for _, d := range c.b.dirs {
+		dir := inLabel(d.Path())
 		u, err := d.Usage()
 		if err != nil {
 			continue
 		}
-		s.level("datadir_free_bytes", u.Free, d.Path())
-		s.level("datadir_size_bytes", u.Total, d.Path())
-		s.send("datadir_used_ratio", u.Percent()/100, d.Path())
-		s.level("datadir_full", number(d.Full()), d.Path())
+		s.level("datadir_free_bytes", u.Free, dir)
+		s.level("datadir_size_bytes", u.Total, dir)
+		s.send("datadir_used_ratio", u.Percent()/100, dir)
+		s.level("datadir_full", number(d.Full()), dir)
 	}
 }
+
+// inLabel makes a path fit for a label, which must be UTF-8: a path need not.
+func inLabel(path string) string { return strings.ToValidUTF8(path, "\uFFFD") }
 
 // number is 1 for true.
 func number(b bool) int64 {

@@ -242,6 +242,15 @@ func TestSlowScrapesEnd(t *testing.T) {
 	})
 }
 
+// A path may have any bytes, a label may not: no reason to end.
+func TestOddDirectory(t *testing.T) {
+	inWorld(t, []string{"log.dirs=/a\xff"}, func(w *world) {
+		if code, page := get(t, w.b, "/metrics"); code != http.StatusOK || !strings.Contains(page, "barnabas_datadir_online{dir=\"/a\uFFFD\"} 1\n") {
+			t.Errorf("%d: %s", code, page)
+		}
+	})
+}
+
 // A quota of an address is seen by whoever looks.
 func TestQuotasReachMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
