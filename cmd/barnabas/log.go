@@ -521,13 +521,19 @@ func (v *verifyRun) log(dir string) error {
 }
 
 // beside reads the files of a log directory that the log itself does not
-// understand: producer snapshots and the topic id.
+// understand: producer snapshots, snapshots of the metadata log, the topic id.
 func (v *verifyRun) beside(dir string) (problems []string, err error) {
 	infos, err := v.fs.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, info := range infos {
+		if !info.Dir && strings.HasSuffix(info.Name, ".checkpoint") {
+			if err := wholeBatches(v.fs, filepath.Join(dir, info.Name)); err != nil {
+				problems = append(problems, info.Name+": "+err.Error())
+			}
+			continue
+		}
 		_, suffix, ok := commitlog.ParseFileName(info.Name)
 		isSnapshot := ok && suffix == ".snapshot"
 		if info.Dir || !isSnapshot && info.Name != datadir.PartitionMetaFile {
@@ -547,6 +553,16 @@ func (v *verifyRun) beside(dir string) (problems []string, err error) {
 		}
 	}
 	return problems, nil
+}
+
+// wholeBatches reads a snapshot of the metadata log, which is batches like those of a log.
+func wholeBatches(fsys vfs.FS, path string) error {
+	return commitlog.EachBatch(fsys, path, func(pos int64, b record.Batch) error {
+		if b.CRC() != b.ComputeCRC() {
+			return fmt.Errorf("byte %d: wrong checksum", pos)
+		}
+		return nil
+	})
 }
 
 func (v *verifyRun) report(r verified) error {

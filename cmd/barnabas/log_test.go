@@ -153,3 +153,18 @@ func TestLogVerify(t *testing.T) {
 		}
 	}
 }
+
+// A snapshot of the metadata log is all that is left of what it took the place of.
+func TestVerifyMetadataSnapshot(t *testing.T) {
+	dir := copyLog(t, "txn-0")
+	const snapshot = "00000000000000000007-0000000001.checkpoint"
+	if err := os.Rename(filepath.Join(dir, "00000000000000000000.log"), filepath.Join(dir, snapshot)); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := runLog(t, "verify", dir)
+	damage(t, dir, snapshot, 100)
+	out, err := runLog(t, "verify", dir)
+	if err == nil || !strings.Contains(out, snapshot+": byte 79: wrong checksum") || strings.Contains(before, snapshot) {
+		t.Errorf("%v: %s, before: %s", err, out, before)
+	}
+}

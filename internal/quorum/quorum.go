@@ -123,7 +123,8 @@ func (q *Quorum) open(format []metadata.Record) error {
 		return err
 	}
 	if q.log.Start() > image.End() {
-		return fmt.Errorf("%s: the log starts at %d, but the newest snapshot ends at %d", q.dir, q.log.Start(), image.End())
+		return fmt.Errorf("%s: the log starts at %d, but the newest snapshot that can be read ends at %d: restore the directory from a backup",
+			q.dir, q.log.Start(), image.End())
 	}
 	if q.log.End() < image.End() {
 		if err := q.log.TruncateFullyAndStartAt(image.End()); err != nil {
