@@ -247,6 +247,9 @@ func operations() []operation {
 		op(wire.AddRaftVoterKey, answer((*session).addRaftVoter)),
 		op(wire.RemoveRaftVoterKey, answer((*session).removeRaftVoter)),
 		op(wire.UnregisterControllerKey, answer((*session).unregisterController)),
+		op(wire.DescribeAclsKey, answer((*session).describeACLs)),
+		op(wire.CreateAclsKey, answer((*session).createACLs)),
+		op(wire.DeleteAclsKey, answer((*session).deleteACLs)),
 		op(wire.DescribeUserScramCredentialsKey, answer((*session).describeScram)),
 	}
 }

@@ -89,6 +89,9 @@ func remarks() map[wire.Key]string {
 		wire.ProduceKey:         "works as far as one node can; advertised from 0, as Kafka does for librdkafka",
 		wire.FetchKey:           "no follower fetches; no preferred replica is ever named",
 		wire.MetadataKey:        "no authorizer: everybody may do everything",
+		wire.DescribeAclsKey:    "no authorizer yet: SECURITY_DISABLED, as Kafka answers without one",
+		wire.CreateAclsKey:      "as DescribeAcls",
+		wire.DeleteAclsKey:      "as DescribeAcls",
 		wire.FindCoordinatorKey: "share groups have no coordinator yet: COORDINATOR_NOT_AVAILABLE",
 	}
 }

@@ -212,6 +212,7 @@ func foundation(key map[string]any) bool {
 		wire.AlterConfigsKey, wire.IncrementalAlterConfigsKey, wire.ListConfigResourcesKey, wire.CreatePartitionsKey, wire.ElectLeadersKey,
 		wire.AlterPartitionReassignmentsKey, wire.ListPartitionReassignmentsKey, wire.DescribeProducersKey, wire.DescribeQuorumKey,
 		wire.UpdateFeaturesKey, wire.UnregisterBrokerKey, wire.DescribeClientQuotasKey, wire.AlterClientQuotasKey,
+		wire.DescribeAclsKey, wire.CreateAclsKey, wire.DeleteAclsKey,
 		wire.DescribeUserScramCredentialsKey, wire.AddRaftVoterKey, wire.RemoveRaftVoterKey, wire.UnregisterControllerKey,
 	}, wire.Key(n))
 }
