@@ -2,6 +2,7 @@ package broker
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -108,7 +109,12 @@ func (c *collector) disks(s sink) {
 		s.count("datadir_percent_deleted_bytes_total", d.PercentBytes, dir)
 		s.level("datadir_percent_stuck", number(d.PercentStuck), dir)
 	}
-	for _, d := range c.b.dirs {
+	dirs := c.b.dirs
+	if !slices.Contains(dirs, c.b.metadata) { // A directory of its own. Were it not usable, nobody would be here to say so.
+		dirs = append(slices.Clone(dirs), c.b.metadata)
+		s.level("datadir_online", 1, inLabel(c.b.metadata.Path()))
+	}
+	for _, d := range dirs {
 		dir := inLabel(d.Path())
 		u, err := d.Usage()
 		if err != nil {

@@ -242,6 +242,18 @@ func TestSlowScrapesEnd(t *testing.T) {
 	})
 }
 
+// A directory that has only the metadata log fills as others do.
+func TestMetadataDirectoryIsShown(t *testing.T) {
+	inWorld(t, []string{"log.dirs=/a", "metadata.log.dir=/m"}, func(w *world) {
+		_, page := get(t, w.b, "/metrics")
+		for _, want := range []string{`datadir_online{dir="/m"} 1`, `datadir_full{dir="/m"} 0`, `datadir_free_bytes{dir="/m"} `, `datadir_used_ratio{dir="/m"} `, `datadir_online{dir="/a"} 1`} {
+			if n := strings.Count(page, "\nbarnabas_"+want); n != 1 {
+				t.Errorf("%s: %d times", want, n)
+			}
+		}
+	})
+}
+
 // A path may have any bytes, a label may not: no reason to end.
 func TestOddDirectory(t *testing.T) {
 	inWorld(t, []string{"log.dirs=/a\xff"}, func(w *world) {
