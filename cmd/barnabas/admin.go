@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -53,6 +56,15 @@ func (f *clientFlags) print(out io.Writer, v any, show func(io.Writer) error) er
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// shown is text of strangers, a group's id or a client's, as a terminal may have it: quoted where it has more than letters,
+// signs and spaces, which could move the cursor or change what else is shown.
+func shown(text string) string {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return text
+	}
+	return strconv.Quote(text)
 }
 
 // keyValue is one key=value of a command line.

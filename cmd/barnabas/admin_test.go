@@ -125,3 +125,22 @@ func TestMetricsURL(t *testing.T) {
 	f("10.0.0.7:9644", "broker:9092", "http://10.0.0.7:9644/metrics")
 	f("nonsense", "broker:9092", "")
 }
+
+// What strangers call themselves must not write on a terminal.
+func TestShown(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		if got := shown(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+	f("", "")
+	f("loader-1 (ü, 日本)", "loader-1 (ü, 日本)")
+	f("a\x1b[31mb", `"a\x1b[31mb"`)
+	f("a\nb\t", `"a\nb\t"`)
+	f("\xff", `"\xff"`)
+	f("a\u202eb", `"a\u202eb"`)
+	if got := shownError(errors.New("one\ntwo \x07")); got != "one\n\"two \\a\"" {
+		t.Errorf("%q", got)
+	}
+}

@@ -49,7 +49,13 @@ func (f *clientFlags) asking(ask func(ctx context.Context, m *cluster.Map) ([]st
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	return w, noFiles
+	return slices.DeleteFunc(w, untypable), noFiles
+}
+
+// untypable reports a word that no shell should be offered: names of strangers may have ends of lines in them, and worse.
+func untypable(word string) bool {
+	name, _, _ := strings.Cut(word, "\t")
+	return shown(name) != name
 }
 
 // completeTopics offers the cluster's topics as the first argument.

@@ -185,7 +185,7 @@ func (f *describeFlags) showOne(out io.Writer, d described) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "KEY\tVALUE\tSOURCE\tTYPE")
 	for _, s := range d.Configs {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Key, shownValue(s.Value, s.Sensitive), s.Source, s.kind())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", shown(s.Key), shownValue(s.Value, s.Sensitive), s.Source, s.kind())
 		for _, y := range s.Synonyms {
 			fmt.Fprintf(w, "  ← %s\t%s\t%s\t\n", y.Key, shownValue(y.Value, s.Sensitive), y.Source)
 		}
@@ -215,7 +215,7 @@ func shownValue(v *string, sensitive bool) string {
 	case *v == "":
 		return `""`
 	}
-	return *v
+	return shown(*v)
 }
 
 // changeFlags are those of commands that change settings.

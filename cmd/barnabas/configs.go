@@ -59,7 +59,7 @@ func (r resource) String() string {
 	if r.name == "" {
 		return r.word + " defaults"
 	}
-	return r.word + " " + r.name
+	return r.word + " " + shown(r.name)
 }
 
 // broker is who has to be asked about r: a broker about itself, else anybody.

@@ -89,7 +89,7 @@ func newGroupListCmd(f *clientFlags) *cobra.Command {
 				return f.print(cmd.OutOrStdout(), groups, func(out io.Writer) error {
 					return table(out, "GROUP\tTYPE\tSTATE\tPROTOCOL", func(w io.Writer) {
 						for _, g := range groups {
-							fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.Group, orDash(g.Type), orDash(g.State), orDash(g.Protocol))
+							fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", shown(g.Group), orDash(g.Type), orDash(g.State), orDash(g.Protocol))
 						}
 					})
 				})
@@ -110,7 +110,7 @@ func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return s
+	return shown(s)
 }
 
 // groupView is a group in full.
@@ -332,9 +332,9 @@ func newGroupDescribeCmd(f *clientFlags) *cobra.Command {
 }
 
 func (v *groupView) show(out io.Writer) error {
-	fmt.Fprintf(out, "group %s: %s, %s, %d members", v.Group, v.Type, v.State, len(v.Members))
+	fmt.Fprintf(out, "group %s: %s, %s, %d members", shown(v.Group), v.Type, v.State, len(v.Members))
 	if v.Assignor != "" {
-		fmt.Fprintf(out, ", assignor %s", v.Assignor)
+		fmt.Fprintf(out, ", assignor %s", shown(v.Assignor))
 	}
 	fmt.Fprintln(out)
 	if len(v.Members) > 0 {
@@ -357,7 +357,7 @@ func showMembers(out io.Writer, members []memberView) error {
 			for _, topic := range slices.Sorted(maps.Keys(x.Partitions)) {
 				held = append(held, fmt.Sprintf("%s%v", topic, x.Partitions[topic]))
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.Member, orDash(x.Instance), orDash(x.Client), orDash(x.Host), orDash(strings.Join(held, " ")))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", shown(x.Member), orDash(x.Instance), orDash(x.Client), orDash(x.Host), orDash(strings.Join(held, " ")))
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -38,11 +39,20 @@ func run(args []string) int {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}
-	fmt.Fprintln(os.Stderr, "barnabas:", err)
+	fmt.Fprintln(os.Stderr, "barnabas:", shownError(err))
 	if isUsage(err) {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// shownError is an error in lines, each of them as a terminal may have it.
+func shownError(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i, l := range lines {
+		lines[i] = shown(l)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func newRootCmd() *cobra.Command {

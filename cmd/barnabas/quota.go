@@ -120,7 +120,7 @@ func shownEntity(e []part) string {
 	for _, p := range e {
 		name := "(default)"
 		if p.name != nil {
-			name = *p.name
+			name = shown(*p.name)
 		}
 		words = append(words, p.kind+"="+name)
 	}

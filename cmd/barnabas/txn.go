@@ -75,7 +75,7 @@ func newTxnListCmd(f *clientFlags) *cobra.Command {
 				return f.print(cmd.OutOrStdout(), list, func(out io.Writer) error {
 					return table(out, "TRANSACTIONAL ID\tPRODUCER\tSTATE", func(w io.Writer) {
 						for _, t := range list {
-							fmt.Fprintf(w, "%s\t%d\t%s\n", t.ID, t.Producer, t.State)
+							fmt.Fprintf(w, "%s\t%d\t%s\n", shown(t.ID), t.Producer, t.State)
 						}
 					})
 				})
@@ -146,7 +146,7 @@ func describeTxn(ctx context.Context, m *cluster.Map, id string) (txnView, error
 }
 
 func (v *txnView) show(out io.Writer) error {
-	fmt.Fprintf(out, "transactional id %s: %s\nproducer %d, epoch %d, timeout %s\n", v.ID, v.State, v.Producer, v.Epoch, v.Timeout)
+	fmt.Fprintf(out, "transactional id %s: %s\nproducer %d, epoch %d, timeout %s\n", shown(v.ID), v.State, v.Producer, v.Epoch, v.Timeout)
 	if v.Started != nil {
 		fmt.Fprintf(out, "started %s\n", v.Started.Format(time.RFC3339))
 	}
