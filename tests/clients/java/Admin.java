@@ -26,6 +26,7 @@ import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicCollection;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionReplica;
+import org.apache.kafka.common.acl.AclBindingFilter;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.BrokerIdNotRegisteredException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
@@ -34,6 +35,7 @@ import org.apache.kafka.common.errors.InvalidReplicaAssignmentException;
 import org.apache.kafka.common.errors.InvalidUpdateVersionException;
 import org.apache.kafka.common.errors.NoReassignmentInProgressException;
 import org.apache.kafka.common.errors.OffsetOutOfRangeException;
+import org.apache.kafka.common.errors.SecurityDisabledException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.quota.ClientQuotaAlteration;
@@ -118,6 +120,7 @@ public class Admin {
     Client.want("controller", cluster.controller().get().id(), 1);
     Client.want("cluster id", cluster.clusterId().get().length(), 22);
     var ids = cluster.nodes().get().stream().map(Node::id).collect(Collectors.toList());
+    Client.wantCause(SecurityDisabledException.class, admin.describeAcls(AclBindingFilter.ANY).values());
 
     admin.createTopics(List.of(new NewTopic(name, 2, (short) 1))).all().get();
     soon("the new topic", () -> now(admin.listTopics(new ListTopicsOptions().listInternal(true)).names()).contains(name));
