@@ -3,11 +3,11 @@ package metrics
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -162,16 +162,66 @@ func TestJavaClientPushes(t *testing.T) {
 	}
 }
 
-// A scrape is fast enough to be made often, while the broker works.
-func TestScrapeTakesLittle(t *testing.T) {
-	b := start(t)
-	b.work()
-	began := time.Now()
-	const scrapes = 20
-	for range scrapes {
-		b.scrape()
+// While a broker works, what it counts never falls from one scrape to the next, and buckets hold what the count says: rates and
+// quantiles are nonsense otherwise.
+func TestScrapesAgree(t *testing.T) {
+	b := start(t, "metrics.partitions=true")
+	b.subscribe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.work()
+		for range 5 {
+			b.push()
+		}
+	}()
+	before, scrapes := map[string]float64{}, 0
+	for ended := false; !ended; scrapes++ {
+		select {
+		case <-done:
+			ended = true // This scrape is the last one.
+		default:
+		}
+		for key, v := range counts(t, b.scrape()) {
+			if v < before[key] {
+				t.Errorf("%s fell from %v to %v", key, before[key], v)
+			}
+			before[key] = v
+		}
 	}
-	if each := time.Since(began) / scrapes; each > 200*time.Millisecond {
-		t.Errorf("a scrape takes %v", each)
+	if scrapes < 2 || len(before) < 100 {
+		t.Errorf("%d scrapes, %d counters", scrapes, len(before))
 	}
+}
+
+// counts are all values of ours that only grow.
+func counts(t *testing.T, families map[string]*dto.MetricFamily) map[string]float64 {
+	t.Helper()
+	out := map[string]float64{}
+	for name, f := range families {
+		for _, m := range f.GetMetric() {
+			key := fmt.Sprint(name, m.GetLabel())
+			switch {
+			case !ours(name):
+			case m.GetCounter() != nil:
+				out[key] = m.GetCounter().GetValue()
+			case m.GetHistogram() != nil:
+				h := m.GetHistogram()
+				out[key+" count"], out[key+" sum"] = float64(h.GetSampleCount()), h.GetSampleSum()
+				last := uint64(0)
+				for _, x := range h.GetBucket() {
+					if x.GetCumulativeCount() < last {
+						t.Errorf("%s: fewer up to %v than below", key, x.GetUpperBound())
+					}
+					last = x.GetCumulativeCount()
+				}
+				if last > h.GetSampleCount() {
+					t.Errorf("%s: %d in buckets of %d", key, last, h.GetSampleCount())
+				}
+			case m.GetSummary() != nil:
+				out[key+" count"], out[key+" sum"] = float64(m.GetSummary().GetSampleCount()), m.GetSummary().GetSampleSum()
+			}
+		}
+	}
+	return out
 }
