@@ -66,14 +66,20 @@ type Server struct {
 	}
 	halt    chan struct{}  // Closed by Stop.
 	running sync.WaitGroup // Connections.
+	// descriptors is the first that is not for connections.
+	descriptors uintptr
 }
+
+// errDescriptors says that a connection was turned away because the descriptors
+// that are left belong to the logs.
+var errDescriptors = errors.New("listener: too many open files to take connections")
 
 // NewServer returns a server without listeners.
 func NewServer(opts Options) *Server {
 	if opts.Gate == nil {
 		opts.Gate = NewGate(quota.Window{Samples: 1, Length: time.Second}, NoLimits())
 	}
-	s := &Server{opts: opts, halt: make(chan struct{})}
+	s := &Server{opts: opts, halt: make(chan struct{}), descriptors: descriptorLimit()}
 	s.mu.conns, s.mu.delayed = map[*Conn]struct{}{}, map[net.Conn]*time.Timer{}
 	return s
 }
@@ -110,6 +116,11 @@ func (s *Server) Run(l net.Listener) error {
 // admit starts a connection, once the gate lets it in.
 func (s *Server) admit(nc net.Conn) {
 	s.stats.Accepted.Add(1)
+	if descriptorOf(nc) >= s.descriptors {
+		s.opts.Dropped(nc.RemoteAddr(), errDescriptors)
+		s.refuse(nc, 0)
+		return
+	}
 	s.tune(nc)
 	from := addressOf(nc.RemoteAddr())
 	began := time.Now()
