@@ -380,12 +380,15 @@ func (d *disk) tell(p model.Partition) func(commitlog.Event) {
 	}
 }
 
-// failUnlessFull is fail for what is tried again: a full disk has not failed.
-func (d *disk) failUnlessFull(what string, err error) {
+// failUnlessShort is fail for what is tried again: a disk that is full has not
+// failed, nor has that of a process without descriptors.
+func (d *disk) failUnlessShort(what string, err error) {
 	switch {
 	case err == nil:
 	case full(err):
 		d.owner.opts.Log.Error("disk full", "dir", d.dir.Path(), "doing", what, "err", err)
+	case isShortage(err):
+		d.owner.opts.Log.Error("out of descriptors or memory", "dir", d.dir.Path(), "doing", what, "err", err)
 	default:
 		d.fail(err)
 	}

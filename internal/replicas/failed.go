@@ -83,15 +83,16 @@ func (r *Replicas) online() (ids []model.UUID) {
 // partitionFailed hears of a partition that went offline.
 func (d *disk) partitionFailed(_ *partition.Partition, err error) { d.judge(err) }
 
-// judge decides whether an error of one file is one of the disk.
+// judge decides whether an error of one file is one of the disk. Who has no
+// descriptor left to ask it waits for the next error.
 func (d *disk) judge(err error) {
-	if err == nil || full(err) || d.hasFailed() != nil {
+	if err == nil || isShortage(err) || d.hasFailed() != nil {
 		return
 	}
 	if !ofDisk(err) {
 		// A file is missing, or holds what it should not. That may be one file's
 		// misfortune, or somebody has taken the disk away.
-		if err = d.dir.Check(); err == nil || full(err) {
+		if err = d.dir.Check(); err == nil || isShortage(err) {
 			return
 		}
 	}

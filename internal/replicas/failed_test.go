@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,11 +20,10 @@ import (
 
 // cluster lets replicas propose: what they want is applied at once.
 func (w *world) cluster() {
-	var mu sync.Mutex
 	w.change = append(w.change, func(o *Options) {
 		o.Propose = func(_ context.Context, decide func(*metadata.Image) ([]metadata.Record, error)) error {
-			mu.Lock()
-			defer mu.Unlock()
+			w.proposing.Lock()
+			defer w.proposing.Unlock()
 			records, err := decide(w.tracker.Image())
 			if err != nil || len(records) == 0 {
 				return err

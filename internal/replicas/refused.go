@@ -7,7 +7,7 @@ import (
 )
 
 // refuse remembers a partition that could not be opened, or made, for want of
-// space. found says that its directory was there.
+// space or of descriptors. found says that its directory was there.
 func (d *disk) refuse(p model.Partition, found bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -47,7 +47,7 @@ func (d *disk) admit() error {
 	image := r.image.Load()
 	for p, found := range refused {
 		x, t := r.entry(p), image.Topic(p.Topic)
-		if x == nil || t == nil || x.id != t.ID || x.disk != d || !errors.Is(x.err, ErrDiskFull) {
+		if x == nil || t == nil || x.id != t.ID || x.disk != d || !isShortage(x.err) {
 			continue // Its topic was deleted.
 		}
 		if found {

@@ -145,8 +145,8 @@ func (r *Replicas) load(image *metadata.Image) error {
 	}
 	for _, d := range r.disks {
 		if d.hasFailed() == nil {
-			d.failUnlessFull("marks", d.own())
-			d.failUnlessFull("applied", d.applied(image.End()))
+			d.failUnlessShort("marks", d.own())
+			d.failUnlessShort("applied", d.applied(image.End()))
 		}
 	}
 	return nil
@@ -330,9 +330,9 @@ func (r *Replicas) openMade(image *metadata.Image, add []made) {
 			r.open(image, d, m.p, m.id, false)
 		}
 		if !each {
-			d.failUnlessFull("create", d.dir.SyncAll())
+			d.failUnlessShort("create", d.dir.SyncAll())
 		}
-		d.failUnlessFull("applied", d.applied(image.End()))
+		d.failUnlessShort("applied", d.applied(image.End()))
 	}
 }
 
@@ -350,13 +350,13 @@ func (r *Replicas) create(image *metadata.Image, d *disk, p model.Partition, id 
 }
 
 // notMade notes a partition whose directory could not be made: the next start
-// tries again, or whoever finds that there is space.
+// tries again, or whoever finds that there is space, or are descriptors.
 func (r *Replicas) notMade(d *disk, p model.Partition, id model.TopicID, err error) {
 	d.mu.Lock()
 	d.mu.unmade[p] = struct{}{}
 	d.mu.Unlock()
 	r.failed(d, p, id, err)
-	if full(err) {
+	if isShortage(err) {
 		d.refuse(p, false)
 	}
 }
@@ -394,7 +394,7 @@ func (r *Replicas) open(image *metadata.Image, d *disk, p model.Partition, id mo
 	})
 	if err != nil {
 		r.failed(d, p, id, err)
-		if full(err) {
+		if isShortage(err) {
 			d.refuse(p, found)
 		}
 		return

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,9 +33,11 @@ type world struct {
 	options []string
 	now     time.Time
 	tracker *metadata.Tracker
-	ids     map[string]byte // How often a name was made.
-	dirs    []*datadir.Dir
-	random  *rand.ChaCha8
+	// proposing is held by who changes the cluster.
+	proposing sync.Mutex
+	ids       map[string]byte // How often a name was made.
+	dirs      []*datadir.Dir
+	random    *rand.ChaCha8
 
 	on      map[string]vfs.FS // By path, where not all are on fs.
 	change  []func(*Options)  // Further options.
@@ -101,6 +104,8 @@ func (w *world) drop() {
 
 func (w *world) apply(records ...metadata.Record) {
 	w.t.Helper()
+	w.proposing.Lock()
+	defer w.proposing.Unlock()
 	d, err := w.tracker.Apply(w.tracker.Image().End(), records)
 	if err != nil {
 		w.t.Fatal(err)

@@ -99,7 +99,7 @@ func (r *Replicas) mayServe(p model.Partition, t *metadata.Topic, f found) bool 
 	}
 	believed := r.believed(t.Partitions[p.Index])
 	if moved && r.diskByID(from) != nil {
-		f.disk.failUnlessFull("settle", f.disk.dir.Settle(p)) // What it left was put away.
+		f.disk.failUnlessShort("settle", f.disk.dir.Settle(p)) // What it left was put away.
 		return true
 	}
 	if believed.IsZero() || believed == f.disk.id() || r.diskByID(believed) != nil || len(r.opts.Unusable) == 0 {
@@ -144,7 +144,7 @@ func (r *Replicas) chooseLongest(p model.Partition, t *metadata.Topic, fs []foun
 		return cmp.Or(cmp.Compare(ends[a], ends[b]), believe(a)-believe(b))
 	})
 	// What was deleted stays so, whichever of them was told.
-	best.disk.failUnlessFull("start", best.disk.raiseStart(p, start))
+	best.disk.failUnlessShort("start", best.disk.raiseStart(p, start))
 	for _, f := range fs {
 		if f != best {
 			r.putAwayOther(p, best, f)

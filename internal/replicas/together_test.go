@@ -2,13 +2,18 @@ package replicas
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/barnabas-log/barnabas/internal/metadata"
+	"github.com/barnabas-log/barnabas/internal/partition"
 	"github.com/barnabas-log/barnabas/internal/vfs"
+	"github.com/barnabas-log/barnabas/model"
 )
 
 // What the cleaner, the trimmer and the movers do to each other.
@@ -179,4 +184,48 @@ func TestCompactionAtTheMark(t *testing.T) {
 		cancel()
 		trimmer.Wait()
 	})
+}
+
+// A process that has no descriptor left for a while has no broken disk: its
+// partitions go on, and what could not be made is made later.
+func TestOutOfDescriptors(t *testing.T) {
+	var out atomic.Bool
+	w := newWorld(t, vfs.NewFaulty(vfs.NewMem(), func(o vfs.Op) error {
+		switch o.Kind {
+		case vfs.OpOpen, vfs.OpCreate, vfs.OpReadDir, vfs.OpSyncDir:
+			if out.Load() {
+				return syscall.EMFILE
+			}
+		}
+		return nil
+	}))
+	w.start()
+	w.create("x", 1, compacted...)
+	w.fill("x", 100, 7)
+	w.mark()
+	out.Store(true)
+	d := w.disks[0]
+	w.put("x", "k1=1")
+	w.cleaner.cleanOne(t.Context(), w.tools())
+	d.grew(w.part("x", 0))
+	for _, do := range []func() error{d.markGrown, d.removeRetired, d.checkpointStarts, d.checkpointCommitted} {
+		d.judge(do())
+	}
+	w.create("y", 1)
+	if _, err := w.Partition(model.Partition{Topic: "y"}); !errors.Is(err, partition.ErrOffline) {
+		t.Errorf("made without descriptors: %v", err)
+	}
+	d.judge(d.restore())
+	if err := d.hasFailed(); err != nil {
+		t.Error(err)
+	}
+	out.Store(false)
+	w.ok(d.restore())
+	w.ok(d.markGrown())
+	w.fill("x", 10, 7)
+	w.mustAppend("y", 0, 100, 1)
+	w.now = w.now.Add(time.Hour)
+	if w.compact() == 0 {
+		t.Error("nothing compacted")
+	}
 }
