@@ -60,7 +60,7 @@ func apiMetrics() []metric {
 		{"api_fetched_bytes_total", counter, "Bytes of record batches given to readers. Far more than is produced: somebody reads topics from their start again and again; find out who.", nil},
 		{"api_fetch_errors_total", counter, "Partitions of Fetch requests answered with an error. Rising: api_errors_total has the codes.", nil},
 		{"api_fetch_sessions", gauge, "Fetch sessions cached. At max.incremental.fetch.session.cache.slots readers send longer requests: raise it.", nil},
-		{"coordinator_memory_bytes", gauge, "What groups, committed offsets and transactional ids take in memory, roughly. Near the limit: delete groups that nobody needs (barnabas group list), find the client that makes ever new ones, or raise coordinator.memory.max.bytes.", nil},
+		{"coordinator_memory_bytes", gauge, "What groups, committed offsets and transactional ids take in memory, roughly. Near four fifths of the limit, where new ones are refused: delete groups that nobody needs (barnabas group list), find the client that makes ever new ones, or raise coordinator.memory.max.bytes.", nil},
 		{"coordinator_memory_limit_bytes", gauge, "What they may take. coordinator_memory_bytes near it: raise coordinator.memory.max.bytes, which sets it, or give the machine more memory.", nil},
 		{"coordinator_refusals_total", counter, "Times that a new group, member, offset or transactional id was refused because the coordinators' memory is full. Any at all: do what coordinator_memory_bytes says.", nil},
 		{"quota_entities", gauge, "Users, clients and addresses that a quota is set for, by the quota's key. More than you know of: barnabas quota list names them.", []string{"key"}},

@@ -319,7 +319,7 @@ func TestTransactionSettings(t *testing.T) {
 
 // Without memory for more, groups that are not there yet are not made.
 func TestCoordinatorMemory(t *testing.T) {
-	decidesBroker(t, "coordinator.memory.max.bytes=1000", [2]int16{}, [2]int16{0, int16(wire.InvalidCommitOffsetSize)}, func(w *world) (codes [2]int16) {
+	decidesBroker(t, "coordinator.memory.max.bytes=1300", [2]int16{}, [2]int16{0, int16(wire.InvalidCommitOffsetSize)}, func(w *world) (codes [2]int16) {
 		codes[0] = w.commit("")
 		q := wire.NewOffsetCommitRequest()
 		q.GroupID = "another"

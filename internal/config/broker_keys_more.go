@@ -414,7 +414,7 @@ func moreBrokerRows() []row {
 		{"durability", String, "fsync", oneOf("fsync", "os"), readOnly | ours, works,
 			"When acks=all is answered: after the data is synced (fsync) or once it is in the page cache (os)."},
 		{"coordinator.memory.max.bytes", Long, "-1", nil, readOnly | ours, works,
-			"Memory for groups, committed offsets and transactional ids, all together and roughly; -1 takes an eighth of the memory. When it is full those that are known go on, and new ones are refused."},
+			"Memory for groups, committed offsets and transactional ids, all together and roughly; -1 takes an eighth of the memory. When four fifths are full, new ones are refused; the rest is for the growth of those that are known, and these go on when it is full, too."},
 		{"leader.replication.throttled.rate", Long, "9223372036854775807", atLeast(0), internal, later,
 			"Most bytes per second sent to throttled followers; it needs more than one node."},
 		{"follower.replication.throttled.rate", Long, "9223372036854775807", atLeast(0), internal, later,

@@ -8,8 +8,9 @@ import "sync/atomic"
 //
 // Machines say, roughly, what each change costs. At the limit they refuse what
 // would grow; what is there goes on: known members, commits to known partitions,
-// leaving, deleting, the end of transactions. A log is loaded whatever it takes:
-// it was let in once.
+// leaving, deleting, the end of transactions. A fifth is for the growth of what
+// is known, or a client that makes ever new groups would keep the members of
+// others from coming back. A log is loaded whatever it takes: it was let in once.
 type Memory struct {
 	limit   int64
 	held    atomic.Int64
@@ -46,10 +47,18 @@ func (s *Share) Add(bytes int) {
 	}
 }
 
-// Fits reports whether so many bytes more may be held. Other shards ask at the
-// same time: all together they may be above the limit by a request for each.
-func (s *Share) Fits(bytes int) bool {
-	if s == nil || bytes <= 0 || s.of.limit <= 0 || s.of.held.Load()+int64(bytes) <= s.of.limit {
+// Fits reports whether so many bytes more may be held, by something that is known
+// already or not. Other shards ask at the same time: all together they may be
+// above the limit by a request for each.
+func (s *Share) Fits(bytes int, known bool) bool {
+	if s == nil || bytes <= 0 || s.of.limit <= 0 {
+		return true
+	}
+	limit := s.of.limit
+	if !known {
+		limit -= limit / 5
+	}
+	if s.of.held.Load()+int64(bytes) <= limit {
 		return true
 	}
 	s.of.refused.Add(1)

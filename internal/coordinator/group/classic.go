@@ -361,7 +361,7 @@ func (c *classic) findTopics() {
 // many in few bytes. What is not known to be wanted by nobody does not expire.
 func (c *classic) setTopics(topics map[string]bool) bool {
 	more := topicBytes * (len(topics) - len(c.topics))
-	if c.machine != nil && !c.machine.fitsIn(more) {
+	if c.machine != nil && !c.machine.hasMemory(c.group, more) {
 		return false
 	}
 	c.count(more)

@@ -168,7 +168,7 @@ func (m *Machine) commitAll(who *committer, expires int64) {
 
 func (m *Machine) commitEach(who *committer, early latecomer, expires int64) wire.ErrorCode {
 	c := committed{at: m.millis, expires: expires}
-	grown := 0
+	growth := m.growthBy(who)
 	for i := range m.wants {
 		w := &m.wants[i]
 		if m.metadataTooLarge(w.metadata) {
@@ -180,37 +180,16 @@ func (m *Machine) commitEach(who *committer, early latecomer, expires int64) wir
 		}
 		c.partition, c.leaderEpoch, c.offset = w.partition, w.leaderEpoch, w.offset
 		c.metadata, c.topicID = textOf(w.metadata), w.topic.ID
-		more := m.more(who, w.topic.Name, &c)
-		if more > 0 && !m.fitsIn(grown+more) {
+		if !growth.take(w.topic.Name, &c) {
 			*w.code = int16(wire.InvalidCommitOffsetSize)
 			continue
 		}
-		grown += max(0, more)
 		m.script.offset(who.group, w.topic.Name, &c)
 	}
 	if !m.fits() {
 		return wire.UnknownServerError // As Kafka answers what is too large to write.
 	}
 	return wire.None
-}
-
-// more is how many bytes more are kept if c is committed.
-func (m *Machine) more(who *committer, topic string, c *committed) (n int) {
-	g := m.groups[who.group]
-	if g == nil {
-		n = groupBytes + len(who.group)
-	}
-	if !who.txn {
-		if g == nil {
-			return n + offsets(nil).more(topic, c)
-		}
-		return n + g.offsets.more(topic, c)
-	}
-	held := m.pending[who.producer][who.group]
-	if held == nil {
-		n += transactionBytes
-	}
-	return n + 2*held.more(topic, c)
 }
 
 // latecomer is a member of a consumer group whose commit is of an older epoch.

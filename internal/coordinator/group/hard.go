@@ -109,7 +109,7 @@ func (m *Machine) drop(g *group) {
 	if !g.kept() && g.classic == nil && g.watch == nil {
 		m.release(g)
 		delete(m.groups, g.id)
-		m.count(-g.bytes())
+		m.count(-g.bytes() - g.mostHeld)
 	}
 }
 
@@ -159,9 +159,9 @@ func (m *Machine) hold(g *group, topic string, c committed, id model.ProducerID)
 	}
 	if txn[g.id] == nil {
 		txn[g.id] = offsets{}
-		m.count(transactionBytes)
+		m.countHeld(g, transactionBytes)
 	}
-	m.count(2 * txn[g.id].put(topic, c)) // Once more for open.
+	m.countHeld(g, 2*txn[g.id].put(topic, c)) // Once more for open.
 	if g.open == nil {
 		g.open = open{}
 	}
@@ -176,19 +176,19 @@ func (m *Machine) forgetOffset(k *wire.OffsetCommitRecordKey) {
 	m.order++
 	m.count(-g.offsets.remove(k.Topic, k.Partition))
 	for _, id := range g.open[k.Topic][k.Partition] {
-		m.unhold(id, k)
+		m.unhold(g, id, k)
 	}
 	g.open.clear(k.Topic, k.Partition)
 	m.tidy(g)
 }
 
 // unhold takes an offset out of a transaction.
-func (m *Machine) unhold(id model.ProducerID, k *wire.OffsetCommitRecordKey) {
+func (m *Machine) unhold(g *group, id model.ProducerID, k *wire.OffsetCommitRecordKey) {
 	t := m.pending[id]
 	o := t[k.Group]
-	m.count(-2 * o.remove(k.Topic, k.Partition))
+	m.countHeld(g, -2*o.remove(k.Topic, k.Partition))
 	if o != nil && len(o) == 0 {
-		m.count(-transactionBytes)
+		m.countHeld(g, -transactionBytes)
 		delete(t, k.Group)
 	}
 	if len(t) == 0 {
@@ -201,11 +201,11 @@ func (m *Machine) ApplyMarker(o coordinator.Origin, commit bool) error {
 	txn := m.pending[o.Producer.ID]
 	delete(m.pending, o.Producer.ID)
 	for id, held := range txn {
-		m.count(-transactionBytes - 2*held.bytes())
 		g := m.groups[id]
 		if g == nil {
 			continue // Its tombstones would have taken the offsets along.
 		}
+		m.countHeld(g, -transactionBytes-2*held.bytes())
 		for topic, list := range held {
 			for i := range list.list {
 				m.settle(g, topic, &list.list[i], o.Producer.ID, commit)

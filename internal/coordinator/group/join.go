@@ -112,7 +112,7 @@ func (m *Machine) joinClassic(g *group, p parked, q *Request, body *wire.JoinGro
 		return
 	}
 	if g == nil {
-		if !m.fitsIn(groupBytes + classicBytes + len(body.GroupID)) {
+		if !m.hasMemory(nil, groupBytes+classicBytes+len(body.GroupID)) {
 			m.reply(p.to, joinError(p.version, "", wire.GroupMaxSizeReached))
 			return
 		}
@@ -169,7 +169,7 @@ func (m *Machine) hasRoom(c *classic, member, instead *classicMember) bool {
 	if instead != nil {
 		bytes, held, more, members = bytes-instead.size(), held-instead.held(), more-instead.bytes(), members-1
 	}
-	return members < maxMembers && bytes < m.opts.MaxBatch && held < maxProtocols*m.opts.MaxBatch && m.fitsIn(more)
+	return members < maxMembers && bytes < m.opts.MaxBatch && held < maxProtocols*m.opts.MaxBatch && m.hasMemory(c.group, more)
 }
 
 // saying is a member that says something else than before, for hasRoom.
@@ -197,7 +197,7 @@ func (m *Machine) joinNew(c *classic, p parked, q *Request, body *wire.JoinGroup
 	switch {
 	case p.version < knownIDVersion:
 		m.addMember(c, p, q, body, id)
-	case len(c.pending) >= maxPending || !m.fitsIn(pendingBytes+len(id)):
+	case len(c.pending) >= maxPending || !m.hasMemory(c.group, pendingBytes+len(id)):
 		m.reply(p.to, joinError(p.version, "", wire.GroupMaxSizeReached))
 	default:
 		m.pend(c, id, body.SessionTimeoutMs)

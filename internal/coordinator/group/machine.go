@@ -48,6 +48,8 @@ type group struct {
 	open     open
 	record   *wire.GroupMetadataRecordValue // Of a classic group.
 	consumer *consumer
+	held     int // What transactions hold, in bytes,
+	mostHeld int // and have held at most.
 
 	// Soft.
 	classic *classic

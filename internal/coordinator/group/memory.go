@@ -38,9 +38,21 @@ func (m *Machine) count(bytes int) {
 	m.opts.Memory.Add(bytes)
 }
 
-// fitsIn reports whether there is room for so much more. Who gives nothing back
-// may always go on.
-func (m *Machine) fitsIn(bytes int) bool { return m.opts.Memory.Fits(bytes) }
+// hasMemory reports whether there is room for so much more of a group, which is nil
+// if it is new.
+func (m *Machine) hasMemory(g *group, bytes int) bool {
+	return m.opts.Memory.Fits(bytes, g != nil && g.kept())
+}
+
+// countHeld counts what transactions hold of a group. The most of it stays
+// counted: who could have a transaction can have another.
+func (m *Machine) countHeld(g *group, bytes int) {
+	g.held += bytes
+	if more := g.held - g.mostHeld; more > 0 {
+		g.mostHeld = g.held
+		m.count(more)
+	}
+}
 
 func (g *group) bytes() int { return groupBytes + len(g.id) }
 
@@ -177,7 +189,7 @@ func (s *step) grownBy(g *group) int {
 // comes, or wants something else than before, is turned away. Who is there has
 // what it has, and asks again.
 func (m *Machine) mayGrow(g *group, s *step) *refusal {
-	if m.fitsIn(s.grownBy(g)) {
+	if m.hasMemory(g, s.grownBy(g)) {
 		return nil
 	}
 	old := s.c.members[s.replacedOr(s.next.id)]
@@ -185,4 +197,53 @@ func (m *Machine) mayGrow(g *group, s *step) *refusal {
 		return refuse(wire.GroupMaxSizeReached, "The coordinator has no memory left for this.")
 	}
 	return refuseAs(wire.CoordinatorLoadInProgress)
+}
+
+// growth is how much more a group takes after a commit.
+type growth struct {
+	machine *Machine
+	group   *group // Nil if it is new.
+	txn     bool
+	offsets offsets // Those that change.
+	base    int     // What it takes that there are any.
+	bytes   int     // What the offsets take that were let in.
+}
+
+func (m *Machine) growthBy(who *committer) growth {
+	x := growth{machine: m, group: m.groups[who.group], txn: who.txn}
+	switch {
+	case x.group == nil:
+		x.base = groupBytes + len(who.group)
+	case !x.txn:
+		x.offsets = x.group.offsets
+	}
+	if x.txn {
+		x.offsets = m.pending[who.producer][who.group]
+		if x.offsets == nil {
+			x.base += transactionBytes
+		}
+	}
+	return x
+}
+
+// take lets an offset in if it takes no more than what it replaces, or there is
+// room for it.
+func (x *growth) take(topic string, c *committed) bool {
+	more := x.offsets.more(topic, c)
+	if more > 0 && !x.machine.hasMemory(x.group, x.with(x.bytes+more)) {
+		return false
+	}
+	x.bytes += max(0, more)
+	return true
+}
+
+// with is how much more the group takes if the offsets take so many bytes.
+func (x *growth) with(bytes int) int {
+	switch {
+	case !x.txn:
+		return x.base + bytes
+	case x.group == nil:
+		return x.base + 2*bytes
+	}
+	return x.group.held + x.base + 2*bytes - x.group.mostHeld
 }

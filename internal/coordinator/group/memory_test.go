@@ -16,7 +16,7 @@ import (
 // weigh counts all that the machine keeps anew.
 func (m *Machine) weigh() (n int) {
 	for _, g := range m.groups {
-		n += g.bytes() + g.offsets.bytes() + recordBytes(g.record)
+		n += g.bytes() + g.mostHeld + g.offsets.bytes() + recordBytes(g.record)
 		if c := g.classic; c != nil {
 			n += classicBytes + topicBytes*len(c.topics)
 			for _, member := range c.members {
@@ -39,11 +39,6 @@ func (m *Machine) weigh() (n int) {
 			}
 		}
 	}
-	for _, t := range m.pending {
-		for _, o := range t {
-			n += transactionBytes + 2*o.bytes()
-		}
-	}
 	for _, j := range m.jobs {
 		n += j.counted
 	}
@@ -54,6 +49,17 @@ func (m *Machine) weigh() (n int) {
 func (m *Machine) countedRight() error {
 	if n := m.weigh(); n != m.bytes {
 		return fmt.Errorf("%d bytes are kept, %d were counted", n, m.bytes)
+	}
+	held := map[string]int{}
+	for _, t := range m.pending {
+		for id, o := range t {
+			held[id] += transactionBytes + 2*o.bytes()
+		}
+	}
+	for id, g := range m.groups {
+		if held[id] != g.held || g.held > g.mostHeld {
+			return fmt.Errorf("transactions hold %d bytes of %s, %d were counted, %d at most", held[id], id, g.held, g.mostHeld)
+		}
 	}
 	return nil
 }
@@ -204,6 +210,10 @@ func TestStrangersFillNoMemory(t *testing.T) {
 		q.Topics = []wire.TxnOffsetCommitRequestTopic{{Name: "t", Partitions: []wire.TxnOffsetCommitRequestPartition{{PartitionIndex: 3}}}}
 		return wire.ErrorCode(s.ask(3, q).(*wire.TxnOffsetCommitResponse).Topics[0].Partitions[0].ErrorCode)
 	}
+	if code := txnCommit("eos", 1_000_000); code != wire.None {
+		t.Fatal(code)
+	}
+	s.obey(s.Handle(s.now, 0, Marker{Producer: recordProducer(1_000_000), Committed: true}))
 	codes := map[string]map[wire.ErrorCode]int{}
 	saw := func(what string, code wire.ErrorCode) {
 		if codes[what] == nil {
@@ -233,7 +243,7 @@ func TestStrangersFillNoMemory(t *testing.T) {
 			q.SubscribedTopicRegex = &regex
 			saw("regex", wire.ErrorCode(s.ask(1, q).(*wire.ConsumerGroupHeartbeatResponse).ErrorCode))
 		case 5:
-			q := commitOf("known", 10, strings.Repeat("m", 50+i))
+			q := commitOf("known", 50, strings.Repeat("m", 50+i))
 			for _, p := range s.ask(9, q).(*wire.OffsetCommitResponse).Topics[0].Partitions {
 				saw("metadata", wire.ErrorCode(p.ErrorCode))
 			}
@@ -272,6 +282,10 @@ func TestStrangersFillNoMemory(t *testing.T) {
 			}
 		}
 	}
+	if code := txnCommit("eos", 1_000_001); code != wire.None {
+		t.Errorf("the next transaction of a known group: %v", code)
+	}
+	s.obey(s.Handle(s.now, 0, Marker{Producer: recordProducer(1_000_001), Committed: true}))
 	m := s.groups["new"].consumer.members["m"]
 	if r := s.ask(1, beatOf("new", "m", m.epoch)).(*wire.ConsumerGroupHeartbeatResponse); r.ErrorCode != 0 {
 		t.Errorf("a known member: %s", show(r))

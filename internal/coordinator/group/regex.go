@@ -133,7 +133,7 @@ func (m *Machine) lookForTopics(g *group, s *step, q *Request) {
 		} // What cannot be used matches nothing.
 	}
 	g.watch.tried = m.millis
-	if m.grow(j, s.grownBy(g)) {
+	if m.grow(g, j, s.grownBy(g)) {
 		m.jobs[g.id] = j
 		m.timers.start(&j.timer, m.now)
 	}
@@ -141,14 +141,14 @@ func (m *Machine) lookForTopics(g *group, s *step, q *Request) {
 
 // grow counts what a job takes, if there is room for more of that beside what
 // will be applied.
-func (m *Machine) grow(j *job, beside int) bool {
+func (m *Machine) grow(g *group, j *job, beside int) bool {
 	bytes := 0
 	for i, e := range j.expressions {
 		if e != nil {
 			bytes += stepBytes*e.Cost + foundBytes*len(j.found[i])
 		}
 	}
-	if more := bytes - j.counted; more > 0 && !m.fitsIn(more+beside) {
+	if more := bytes - j.counted; more > 0 && !m.hasMemory(g, more+beside) {
 		return false
 	}
 	m.count(bytes - j.counted)
@@ -171,7 +171,7 @@ func (m *Machine) resolve(g *group) {
 		return
 	}
 	done := j.step()
-	fits := m.grow(j, 0)
+	fits := m.grow(g, j, 0)
 	if fits && !done {
 		m.timers.start(&j.timer, m.now)
 		return
@@ -244,7 +244,7 @@ func (m *Machine) resolved(g *group, j *job) {
 	if bump || hash != c.hash {
 		m.script.groupEpoch(g.id, c.epoch+1, hash)
 	}
-	if !m.eachFits() || !m.fitsIn(grown) {
+	if !m.eachFits() || !m.hasMemory(g, grown) {
 		m.script.rewind(before) // More names than a record, or memory, can have. They are looked for again.
 	}
 }

@@ -92,7 +92,7 @@ func (m *Machine) settleAssignment(c *classic, assignments []wire.SyncGroupReque
 	switch {
 	case !m.eachFits():
 		why = wire.UnknownServerError
-	case !m.fitsIn(recordBytes(record) - recordBytes(c.group.record)):
+	case !m.hasMemory(c.group, recordBytes(record)-recordBytes(c.group.record)):
 		why = wire.GroupMaxSizeReached
 	}
 	if why != wire.None {

@@ -116,7 +116,7 @@ func (m *Machine) add(now time.Time, a *adding) wire.ErrorCode {
 	switch {
 	case grown && !m.fits(e.id, merged):
 		return wire.UnknownServerError // Kafka's answer for a record that is too large for its log.
-	case grown && !m.opts.Memory.Fits(merged.cost()-e.topics.cost()):
+	case grown && !m.opts.Memory.Fits(merged.cost()-e.most, true):
 		return wire.PolicyViolation
 	}
 	t := e.transaction

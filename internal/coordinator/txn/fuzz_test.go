@@ -45,7 +45,7 @@ func FuzzApply(f *testing.F) {
 			}
 			return
 		}
-		if m.bytes > 64*(len(key)+len(value))+entryBytes {
+		if m.bytes > 64*(len(key)+len(value))+entryBytes+usualBytes {
 			t.Fatalf("%d bytes of state from %d", m.bytes, len(key)+len(value))
 		}
 		again := New(Options{Settings: settings(), TransactionVersion: 2})

@@ -117,7 +117,7 @@ func (m *Machine) ApplyMarker(coordinator.Origin, bool) error { return nil }
 func (m *Machine) set(id string, v *wire.TransactionLogRecordValue) {
 	e := m.ids[id]
 	if e == nil {
-		e = &entry{id: strings.Clone(id), lastEpoch: noEpoch}
+		e = &entry{id: strings.Clone(id), lastEpoch: noEpoch, most: usualBytes}
 		m.ids[e.id] = e
 	} else {
 		m.count(-e.cost())
@@ -130,6 +130,7 @@ func (m *Machine) set(id string, v *wire.TransactionLogRecordValue) {
 	}
 	if e.status != empty {
 		e.topics = own(kept, v.TransactionPartitions)
+		e.most = max(e.most, e.topics.cost())
 	}
 	m.count(e.cost())
 	m.follow(e, was)
@@ -226,6 +227,7 @@ func (t topics) all() []model.Partition {
 // with what it takes while it gets its marker.
 const (
 	entryBytes     = 360
+	usualBytes     = 500 // What every transaction may take.
 	topicBytes     = 64
 	partitionBytes = 100
 )
@@ -237,7 +239,7 @@ func (m *Machine) count(bytes int) {
 }
 
 // cost is the memory that an entry takes, roughly.
-func (e *entry) cost() int { return entryBytes + len(e.id) + e.topics.cost() }
+func (e *entry) cost() int { return entryBytes + len(e.id) + e.most }
 
 func (t topics) cost() int {
 	n := 0

@@ -78,7 +78,7 @@ func (m *Machine) create(now time.Time, id string, timeout int32) (identity, wir
 	switch {
 	case !m.fits(id, nil):
 		return nobody, wire.UnknownServerError
-	case !m.opts.Memory.Fits(entryBytes + len(id)):
+	case !m.opts.Memory.Fits(entryBytes+usualBytes+len(id), false):
 		return nobody, wire.PolicyViolation
 	}
 	producer, ok := m.take(now)

@@ -47,6 +47,9 @@ type entry struct {
 	// lastEpoch is the one before the last bump that the producer asked for, or
 	// noEpoch: a repeated request names it.
 	lastEpoch int16
+	// most is what topics have taken at most, or may: it stays counted, so that
+	// who could have a transaction can have another.
+	most int
 	// begun is when the transaction became ongoing, as wall runs: its timeout is
 	// about time that passed, not about what a clock is set to.
 	begun time.Duration

@@ -227,8 +227,8 @@ func (w *world) sameAfterReplay() {
 	w.t.Helper()
 	for _, log := range [][]coordinator.Record{w.log, compacted(w.log)} {
 		m := replayed(w.t, w.opts, log)
-		if diff := cmp.Diff(hard(w.m), hard(m)); diff != "" || m.bytes != w.m.bytes {
-			w.fatalf("replay (-machine +replay), %d and %d bytes\n%s", w.m.bytes, m.bytes, diff)
+		if diff := cmp.Diff(hard(w.m), hard(m)); diff != "" || m.bytes != m.weigh() || w.m.bytes != w.m.weigh() {
+			w.fatalf("replay (-machine +replay), %d and %d bytes counted, %d and %d are there\n%s", w.m.bytes, m.bytes, w.m.weigh(), m.weigh(), diff)
 		}
 	}
 }
@@ -515,4 +515,12 @@ func (w *world) judge() {
 			w.tally.unknown++
 		}
 	}
+}
+
+// weigh counts all that the machine keeps anew.
+func (m *Machine) weigh() (n int) {
+	for _, e := range m.ids {
+		n += e.cost()
+	}
+	return n
 }
