@@ -98,6 +98,16 @@ func differences() []difference {
 			edit:  func(a map[string]any) { clear(a) },
 		},
 		{
+			api: "DeleteRecords", what: "what is deleted while the partition moves between data directories is deleted at once; Kafka waits for the copy, and gives up",
+			steps: []string{"records go on the way"},
+			helps: "the administrator who has a disk to empty",
+			edit: func(a map[string]any) {
+				each(a, "Topics", func(t map[string]any) {
+					each(t, "Partitions", func(p map[string]any) { clear(p) })
+				})
+			},
+		},
+		{
 			api: "ListOffsets", what: "no offset before the start of the log is named: neither the last stable one nor that of the largest timestamp",
 			steps: []string{"the end, committed, after half of it is gone", "the largest time after all is gone"},
 			helps: "the reader who goes there, and would be told that it is out of range",
