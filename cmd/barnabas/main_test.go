@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -119,8 +121,8 @@ func TestEveryCommand(t *testing.T) {
 			t.Errorf("%s: no example, or no sentence", cmd.CommandPath())
 		}
 		for line := range strings.Lines(cmd.Example) {
-			if !strings.Contains(line, "barnabas ") {
-				t.Errorf("%s: example %q", cmd.CommandPath(), line)
+			if err := parseExample(line); err != nil {
+				t.Errorf("%s: example %q: %v", cmd.CommandPath(), line, err)
 			}
 		}
 		if usage := cmd.UsageString(); strings.Contains(usage, "Slice") || strings.Contains(usage, "(default [])") || strings.Contains(usage, "(default )") {
@@ -134,4 +136,53 @@ func TestEveryCommand(t *testing.T) {
 		}
 	}
 	walk(newRootCmd())
+}
+
+// parseExample looks whether a line of a shell is a command of ours, with flags and arguments that it has.
+func parseExample(line string) error {
+	_, ours, ok := strings.Cut(line, "barnabas ")
+	if !ok {
+		return errors.New("it is no command of ours")
+	}
+	var words []string
+	ours = strings.ReplaceAll(ours, "$(pidof barnabas)", "1")
+	for _, w := range regexp.MustCompile(`"[^"]*"|'[^']*'|\S+`).FindAllString(ours, -1) {
+		if slices.Contains([]string{"|", ">", "&", "&&", "#", "<<<", "\\"}, w) {
+			break
+		}
+		words = append(words, strings.Trim(w, `"'`))
+	}
+	cmd, rest, err := newRootCmd().Find(words)
+	if err == nil {
+		err = cmd.ParseFlags(rest)
+	}
+	if err == nil {
+		err = cmd.ValidateArgs(cmd.Flags().Args())
+	}
+	return err
+}
+
+// What the pages for users say to type has a meaning.
+func TestDocumentedCommands(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/operating/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := regexp.MustCompile(`(?m)^    (?:.*[|&] |sudo )?(?:\./)?(barnabas \S.*)$`)
+	tried := 0
+	for _, page := range append(pages, "../../README.md", "../../docs/dafka.md", "../../docs/performance.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range command.FindAllStringSubmatch(string(text), -1) {
+			tried++
+			if err := parseExample(m[1]); err != nil {
+				t.Errorf("%s: %s: %v", page, m[1], err)
+			}
+		}
+	}
+	if tried < 50 {
+		t.Errorf("%d commands were found in the pages", tried)
+	}
 }
