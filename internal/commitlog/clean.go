@@ -199,6 +199,8 @@ type pass struct {
 
 	segmentBytes            int64
 	maxIndex, indexInterval int
+	// most is how many bytes a segment may have, for the positions of its index.
+	most int64
 
 	reader cleanReader
 	sieve  record.Sieve
@@ -224,7 +226,7 @@ func (l *Log) newPass(o CleanOptions) (*pass, error) {
 	}
 	p := &pass{
 		l: l, o: o, generation: l.mu.generation, segments: l.mu.segments,
-		segmentBytes: l.opts.SegmentBytes, maxIndex: l.opts.MaxIndexBytes, indexInterval: l.opts.IndexInterval,
+		segmentBytes: l.opts.SegmentBytes, maxIndex: l.opts.MaxIndexBytes, indexInterval: l.opts.IndexInterval, most: maxRelative,
 		reader: cleanReader{buf: make([]byte, o.BufferBytes)}, out: make([]byte, 0, o.BufferBytes),
 	}
 	p.o.From = max(o.From, l.mu.segments[0].base)
@@ -462,6 +464,7 @@ func (p *pass) cleanGroup(ctx context.Context, group []*segment) error {
 		return cmp.Or(ctx.Err(), ErrNoRoom)
 	}
 	w := p.newWriter(group[0].base)
+	w.left = sizeOf(group)
 	changed, err := p.cleanInto(ctx, w, group)
 	if err == nil && changed {
 		err = p.l.swap(group, w, p.generation, p.o.Now)
@@ -510,7 +513,8 @@ func (p *pass) cleanSegment(ctx context.Context, w *cleanWriter, s *segment) err
 	}
 	return p.each(ctx, s, s.base, func(b record.Batch, pos int64) (bool, error) {
 		p.done.BytesRead += int64(len(b))
-		out, same, err := p.batch(b)
+		w.left -= int64(len(b))
+		out, same, err := p.batch(b, p.most-w.s.size-w.left)
 		if err != nil {
 			return true, &Damage{FileName(s.base, logSuffix), pos, err}
 		}

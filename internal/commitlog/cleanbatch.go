@@ -7,9 +7,9 @@ import (
 	"github.com/barnabas-log/barnabas/record"
 )
 
-// batch returns what is left of a batch: none, itself (same), or another. The
-// rules are those of Kafka's Cleaner.
-func (p *pass) batch(b record.Batch) (out record.Batch, same bool, err error) {
+// batch returns what is left of a batch: none, itself (same), or another, of atMost
+// bytes if it can. The rules are those of Kafka's Cleaner.
+func (p *pass) batch(b record.Batch, atMost int64) (out record.Batch, same bool, err error) {
 	spent, err := p.spent(b)
 	if err != nil {
 		return nil, false, err
@@ -30,7 +30,14 @@ func (p *pass) batch(b record.Batch) (out record.Batch, same bool, err error) {
 	if !b.IsControl() {
 		keep = func(i record.Item) bool { return p.keepItem(i, set, due) }
 	}
-	sifted, r, err := p.sieve.Sift(p.sifted[:0], b, record.SiftOptions{Horizon: p.horizon(), Marker: spent && b.IsControl()}, keep)
+	o := record.SiftOptions{Horizon: p.horizon(), Marker: spent && b.IsControl()}
+	sifted, r, err := p.sieve.Sift(p.sifted[:0], b, o, keep)
+	if err == nil && int64(len(sifted)) > atMost {
+		// A segment that is as large as can be has no room for horizons, which make
+		// batches larger: another pass sets them.
+		o.Horizon = record.NoTimestamp
+		sifted, r, err = p.sieve.Sift(sifted[:0], b, o, keep)
+	}
 	if err != nil {
 		return nil, false, err
 	}

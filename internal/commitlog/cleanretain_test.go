@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
@@ -68,4 +69,65 @@ func TestCleanBesideRetention(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCleanFullSegment: a segment that is as large as its index allows has no room
+// for delete horizons, and is compacted all the same; what goes makes room for
+// them.
+func TestCleanFullSegment(t *testing.T) {
+	l := mustOpen(t, vfs.NewMem(), Options{})
+	for range 3 {
+		mustAppend(t, l, keyed(t, record.BuilderOptions{}, 1000, "a", "b", "c", "d", "e", "f", "g"), 0)
+	}
+	put(t, l, "x=1", "h", "x=2")
+	size := l.Size()
+	run := func(most int64, now time.Time) {
+		t.Helper()
+		p, err := l.newPass(cleanOptions(t, l, at(now)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.most = most
+		if err := p.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		verify(t, l)
+	}
+	horizons := func() (n int) {
+		b := readAll(t, l, 0, l.End(), 1<<20)
+		for len(b) > 0 {
+			batch, rest, err := record.Next(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b = rest; batch.HasDeleteHorizon() {
+				n++
+			}
+		}
+		return n
+	}
+	put(t, l, "y=1")
+	run(size, testNow)
+	const kept = "14:a 15:b 16:c 17:d 18:e 19:f 20:g 22:h 23:x=2"
+	expect(t, l, kept+" 24:y=1")
+	if n := horizons(); n != 2 {
+		t.Errorf("%d horizons where much went", n)
+	}
+
+	l = mustOpen(t, vfs.NewMem(), Options{})
+	mustAppend(t, l, keyed(t, record.BuilderOptions{}, 1000, "a", "b", "c", "d", "e", "f", "g"), 0)
+	put(t, l, "h", "x=1")
+	size = l.Size()
+	run(size, testNow)
+	expect(t, l, "0:a 1:b 2:c 3:d 4:e 5:f 6:g 7:h 8:x=1")
+	if n := horizons(); n != 0 {
+		t.Errorf("%d horizons without room", n)
+	}
+	run(2*size, testNow)
+	if n := horizons(); n != 2 {
+		t.Errorf("%d horizons with room", n)
+	}
+	put(t, l, "y=1")
+	run(2*size, testNow.Add(2*time.Hour))
+	expect(t, l, "8:x=1 9:y=1")
 }

@@ -18,8 +18,8 @@ import (
 const cleanAhead = 1 << 20
 
 // errGrown says that a cleaned segment would not fit the positions of its
-// index, which have 32 bits. Only tombstones can make one grow, and only one
-// that was nearly full.
+// index, which have 32 bits. Only another compression can make one grow that was
+// nearly full.
 var errGrown = errors.New("commitlog: segment grows too large when it is cleaned")
 
 // cleanWriter writes the segment that replaces others, under names that end
@@ -38,6 +38,8 @@ type cleanWriter struct {
 	buf                 []byte
 	written, begun, out int64
 	aborted             []AbortedTxn
+	// left is how many bytes of the originals were not read yet.
+	left int64
 }
 
 func (p *pass) newWriter(base model.Offset) *cleanWriter {
@@ -63,7 +65,7 @@ func (w *cleanWriter) take(ctx context.Context, b record.Batch, pos int64, same 
 			return err
 		}
 	}
-	if w.s.size+int64(len(b)) > maxRelative || b.LastOffset()-w.base > maxRelative {
+	if w.s.size+int64(len(b)) > w.p.most || b.LastOffset()-w.base > maxRelative {
 		return errGrown
 	}
 	interval := w.p.indexInterval
