@@ -409,6 +409,7 @@ func (d *disk) retire(x *replica) error {
 	delete(d.mu.deleting, x.Partition)
 	d.mu.Unlock()
 	d.forgetRetention(x.Partition)
+	d.brim.forget(x.ID)
 	return d.putAway(x.ID)
 }
 

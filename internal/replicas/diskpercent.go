@@ -204,6 +204,13 @@ func (b *brim) hasRolled(p model.Partition) {
 	b.mu.Unlock()
 }
 
+// forget forgets a partition that is not here any more.
+func (b *brim) forget(p model.Partition) {
+	b.mu.Lock()
+	delete(b.mu.rolled, p)
+	b.mu.Unlock()
+}
+
 // trim runs the trimmer until ctx ends.
 func (d *disk) trim(ctx context.Context) {
 	tick := time.NewTicker(time.Second)

@@ -11,6 +11,9 @@ import (
 // for every read, more would be noticed.
 const maxBurst = 50 * time.Millisecond
 
+// maxWait is as good as for ever, in nanoseconds, and can be added to a time.
+const maxWait = 1 << 60
+
 // mannersLast is how long after an append the cleaner still gives way: a
 // producer that sends a few records a second wants an answer as soon as others.
 const mannersLast = time.Second
@@ -96,7 +99,7 @@ func (p *pacer) pace(ctx context.Context, bytes int) error {
 		p.mu.free = now
 	}
 	if rate > 0 {
-		p.mu.free = p.mu.free.Add(time.Duration(float64(bytes) / rate * float64(time.Second)))
+		p.mu.free = p.mu.free.Add(time.Duration(min(float64(bytes)/rate*float64(time.Second), maxWait)))
 	}
 	wait := p.mu.free.Sub(now)
 	p.mu.Unlock()

@@ -3,6 +3,7 @@ package replicas
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,10 +53,14 @@ func TestRoomWhileTrimming(t *testing.T) {
 func TestRateRaised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pacer
-		p.setRate(1)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		p.pace(ctx, 1<<20)
+		for _, rate := range []float64{1, 1e-300} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			p.setRate(rate)
+			if err := p.pace(ctx, 1<<20); err == nil {
+				t.Errorf("a megabyte at %v bytes a second took no time", rate)
+			}
+			cancel()
+		}
 		p.setRate(1e6)
 		began := time.Now()
 		if err := p.pace(t.Context(), 1e6); err != nil {
@@ -227,5 +232,30 @@ func TestOutOfDescriptors(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	if w.compact() == 0 {
 		t.Error("nothing compacted")
+	}
+}
+
+// Topics that come and go leave nothing with the trimmer, also while the disk has
+// room.
+func TestTrimmerForgets(t *testing.T) {
+	w, _ := percentWorld(t, 90, "/a", "/b")
+	w.start()
+	for i := range 50 {
+		name := fmt.Sprint("t", i)
+		w.create(name, 2, compacted...)
+		w.fill(name, 30, 3)
+		w.mark()
+		w.compact()
+		w.remove(name)
+	}
+	for _, d := range w.disks {
+		w.ok(d.removeRetired())
+		d.mu.Lock()
+		n := len(d.brim.mu.rolled) + len(d.mu.grown) + len(d.mu.deleting) + len(d.mu.marks) + len(d.mu.refused) + len(d.mu.unmade) + len(d.mu.starts)
+		d.mu.Unlock()
+		n += len(d.retention.touched) + len(d.retention.trimmed) + len(d.cleaned.offsets)
+		if n > 0 {
+			t.Errorf("%d things are remembered of what is gone", n)
+		}
 	}
 }
