@@ -43,7 +43,7 @@ func newCoordinators(b *Broker) *coordinators {
 	c.mu.led = map[string]*metadata.Topic{}
 	c.groups = coordinator.NewRuntime(coordinator.Options{
 		Name: "group", New: c.newGroups, Now: b.opts.Now, Log: b.log("coordinator"), MaxBatch: maxCoordinatorBatch,
-		Codec: record.Codec(b.config.Coordinators.Groups.OffsetsCodec), Memory: c.memory,
+		Codec: record.Codec(b.config.Coordinators.Groups.OffsetsCodec), Memory: c.memory, Patience: b.config.Coordinators.Groups.CommitTimeout,
 		Send: func(int32, model.Epoch, any) {},
 	})
 	c.txns = coordinator.NewRuntime(coordinator.Options{

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/barnabas-log/barnabas/internal/vfs"
 	"github.com/barnabas-log/barnabas/model"
 	"github.com/barnabas-log/barnabas/record"
 	"github.com/barnabas-log/barnabas/wire"
@@ -48,11 +50,16 @@ func (w *world) join(session time.Duration) *wire.JoinGroupResponse {
 	return r
 }
 
-// commit commits offset 5 of partition 0 of topic t for group g.
+// commit makes topic t and commits offset 5 of its partition 0 for group g.
 func (w *world) commit(metadata string) int16 {
 	w.t.Helper()
 	w.create("t")
 	w.find(ofGroup, "g")
+	return w.commitAgain(metadata)
+}
+
+func (w *world) commitAgain(metadata string) int16 {
+	w.t.Helper()
 	q := wire.NewOffsetCommitRequest()
 	q.GroupID = "g"
 	q.Topics = []wire.OffsetCommitRequestTopic{{Name: "t", Partitions: []wire.OffsetCommitRequestPartition{{CommittedOffset: 5, CommittedMetadata: &metadata}}}}
@@ -81,6 +88,29 @@ func TestOffsetSettings(t *testing.T) {
 			w.part("__consumer_offsets", int32(i)).Log().Scan(0, func(b record.Batch) error { codec = b.Codec(); return nil })
 		}
 		return codec
+	})
+}
+
+// TestCommitTimeoutSettings: a commit waits for a disk that hangs, but not for
+// ever.
+func TestCommitTimeoutSettings(t *testing.T) {
+	decidesBroker(t, "offsets.commit.timeout.ms=20000", 5*time.Second, 20*time.Second, func(w *world) time.Duration {
+		w.commit("")
+		hangs := make(chan struct{})
+		defer close(hangs)
+		w.mu.Lock()
+		w.mu.hook = func(o vfs.Op) error {
+			if o.Kind == vfs.OpSync && strings.HasPrefix(o.Path, "/a/__consumer_offsets-") {
+				<-hangs
+			}
+			return nil
+		}
+		w.mu.Unlock()
+		began := time.Now()
+		if code := w.commitAgain(""); code != int16(wire.CoordinatorNotAvailable) {
+			t.Errorf("error %d", code)
+		}
+		return time.Since(began)
 	})
 }
 

@@ -25,6 +25,7 @@ type Groups struct {
 	MaxSize                                int           // group.max.size
 	MetadataMaxBytes                       int           // offset.metadata.max.bytes
 	OffsetsRetention, OffsetsCheck         time.Duration
+	CommitTimeout                          time.Duration // offsets.commit.timeout.ms: of every change of a group
 	OffsetsCodec                           int8          // offsets.topic.compression.codec, as a record batch numbers it
 	Protocols                              []string      // group.coordinator.rebalance.protocols
 	Assignors                              []string      // group.consumer.assignors; the first is the default
@@ -68,7 +69,7 @@ func (b *Broker) fillCoordinators() {
 			MinSessionTimeout: b.millis("group.min.session.timeout.ms"), MaxSessionTimeout: b.millis("group.max.session.timeout.ms"),
 			MaxSize: int(b.int("group.max.size")), MetadataMaxBytes: int(b.int("offset.metadata.max.bytes")),
 			OffsetsRetention: time.Duration(b.int("offsets.retention.minutes")) * time.Minute,
-			OffsetsCheck:     b.millis("offsets.retention.check.interval.ms"), OffsetsCodec: int8(b.int("offsets.topic.compression.codec")),
+			OffsetsCheck:     b.millis("offsets.retention.check.interval.ms"), CommitTimeout: b.millis("offsets.commit.timeout.ms"), OffsetsCodec: int8(b.int("offsets.topic.compression.codec")),
 			Protocols: protocols.list, Assignors: assignors.list, ConsumerMaxSize: int(b.int("group.consumer.max.size")), MigrationPolicy: policy.text,
 			ConsumerSession: b.millis("group.consumer.session.timeout.ms"), ConsumerHeartbeat: b.millis("group.consumer.heartbeat.interval.ms"),
 			MinConsumerSession: b.millis("group.consumer.min.session.timeout.ms"), MaxConsumerSession: b.millis("group.consumer.max.session.timeout.ms"),

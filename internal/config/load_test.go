@@ -50,7 +50,7 @@ func TestDefaults(t *testing.T) {
 			Transactions: StateTopic{Partitions: 50, Replication: 3, MinISR: 2, SegmentBytes: 100 << 20},
 			Groups: Groups{
 				InitialDelay: 3 * time.Second, MinSessionTimeout: 6 * time.Second, MaxSessionTimeout: 30 * time.Minute, MaxSize: 1<<31 - 1,
-				MetadataMaxBytes: 4096, OffsetsRetention: 7 * 24 * time.Hour, OffsetsCheck: 10 * time.Minute,
+				MetadataMaxBytes: 4096, OffsetsRetention: 7 * 24 * time.Hour, OffsetsCheck: 10 * time.Minute, CommitTimeout: 5 * time.Second,
 				Protocols: []string{"classic", "consumer", "streams"}, Assignors: []string{"uniform", "range"}, ConsumerMaxSize: 1<<31 - 1,
 				MigrationPolicy: "bidirectional", ConsumerSession: 45 * time.Second, ConsumerHeartbeat: 5 * time.Second,
 				MinConsumerSession: 45 * time.Second, MaxConsumerSession: time.Minute, MinHeartbeat: 5 * time.Second,

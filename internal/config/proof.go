@@ -53,9 +53,10 @@ func proofs() map[string]string {
 
 		"controller.TestStateTopicSettings": "offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes " +
 			"transaction.state.log.num.partitions transaction.state.log.replication.factor transaction.state.log.segment.bytes transaction.state.log.min.isr",
-		"broker.TestCoordinatorMemory":    "coordinator.memory.max.bytes",
-		"broker.TestOffsetSettings":       "offset.metadata.max.bytes offsets.retention.minutes offsets.retention.check.interval.ms offsets.topic.compression.codec",
-		"broker.TestClassicGroupSettings": "group.initial.rebalance.delay.ms group.min.session.timeout.ms group.max.session.timeout.ms group.max.size",
+		"broker.TestCoordinatorMemory":     "coordinator.memory.max.bytes",
+		"broker.TestCommitTimeoutSettings": "offsets.commit.timeout.ms",
+		"broker.TestOffsetSettings":        "offset.metadata.max.bytes offsets.retention.minutes offsets.retention.check.interval.ms offsets.topic.compression.codec",
+		"broker.TestClassicGroupSettings":  "group.initial.rebalance.delay.ms group.min.session.timeout.ms group.max.session.timeout.ms group.max.size",
 		"broker.TestConsumerGroupSettings": "group.coordinator.rebalance.protocols group.consumer.max.size group.consumer.assignors " +
 			"group.consumer.heartbeat.interval.ms group.consumer.min.heartbeat.interval.ms group.consumer.max.heartbeat.interval.ms " +
 			"group.consumer.session.timeout.ms group.consumer.min.session.timeout.ms group.consumer.max.session.timeout.ms " +

@@ -25,6 +25,9 @@ type Options struct {
 	Send func(partition int32, epoch model.Epoch, send any)
 	Now  func() time.Time
 	Log  *slog.Logger
+	// Patience is how long an answer waits for the log to be committed; then it is
+	// ErrUnavailable. 0 is without end.
+	Patience time.Duration
 	// MaxBatch is the most bytes that a batch of the log may have.
 	MaxBatch int
 	// Codec compresses the batches.

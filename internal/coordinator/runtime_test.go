@@ -194,12 +194,16 @@ type stage struct {
 	sends []any
 }
 
+// patience is more than any stage takes but the one that is about it.
+const patience = time.Minute
+
 func play(t *testing.T, byHand bool, act func(*stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{log: &memory{byHand: byHand}}
 		s.Runtime = NewRuntime(Options{
-			Name: "test", New: newSums, Now: time.Now, Log: slog.New(slog.DiscardHandler), MaxBatch: 1 << 10,
+			Patience: patience,
+			Name:     "test", New: newSums, Now: time.Now, Log: slog.New(slog.DiscardHandler), MaxBatch: 1 << 10,
 			Send: func(_ int32, _ model.Epoch, what any) { s.sends = append(s.sends, what) },
 		})
 		s.Lead(0, 0, s.log)
@@ -269,6 +273,36 @@ func TestRepliesWaitForCommit(t *testing.T) {
 			t.Fatalf("sends are %v", s.sends)
 		}
 		s.give(t, ask{"k"}).want(t, 2, nil) // Nothing is under way: at once.
+	})
+}
+
+// TestPatience: who waits too long for a log that hangs is told so, and finds
+// later that it was done; what is to be sent waits on.
+func TestPatience(t *testing.T) {
+	play(t, true, func(s *stage) {
+		a := s.give(t, add{"k", 2, nil})
+		time.Sleep(patience / 2)
+		b, c := s.give(t, add{"k", 3, nil}), s.give(t, shout{"hear"})
+		c.none(t)
+		time.Sleep(patience/2 - time.Millisecond)
+		a.none(t)
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		a.want(t, nil, ErrUnavailable)
+		b.none(t)
+		s.log.commit()
+		synctest.Wait()
+		a.want(t, nil, ErrUnavailable) // Once.
+		b.want(t, 5, nil)
+		if len(s.sends) != 1 {
+			t.Fatalf("sends are %v", s.sends)
+		}
+		d := s.give(t, add{"k", 1, nil})
+		time.Sleep(2 * patience)
+		synctest.Wait()
+		d.want(t, nil, ErrUnavailable)
+		s.log.commit()
+		s.give(t, ask{"k"}).want(t, 6, nil)
 	})
 }
 

@@ -45,6 +45,7 @@ type shard struct {
 	tokens  Token
 	owed    map[Token]Done
 	parked  []parked
+	weary   int          // How many of parked have waited too long, and gave their replies up.
 	awaited model.Offset // Up to where a wake was ordered.
 	inputs  []input      // The queue's other memory.
 }
@@ -62,9 +63,10 @@ type input struct {
 	done Done // Nil if no answer is wanted.
 }
 
-// parked waits until the log is committed up to end.
+// parked waits until the log is committed up to end, since some time.
 type parked struct {
 	end     model.Offset
+	since   time.Time
 	replies []Reply
 	sends   []any
 }
@@ -160,7 +162,7 @@ func (s *shard) setState(to state) {
 func (s *shard) load() error {
 	began := s.runtime.opts.Now()
 	s.share.Release()
-	s.machine, s.parked, s.awaited = s.runtime.opts.New(s.partition, s.share), nil, 0
+	s.machine, s.parked, s.weary, s.awaited = s.runtime.opts.New(s.partition, s.share), nil, 0, 0
 	end, err := s.log.Replay(func(b record.Batch) error {
 		if err := s.ctx.Err(); err != nil {
 			return ErrNotCoordinator
@@ -240,7 +242,7 @@ func (s *shard) serve() error {
 			return err
 		}
 		var due <-chan time.Time
-		if at := s.machine.Deadline(); !at.IsZero() {
+		if at := s.deadline(); !at.IsZero() {
 			timer.Reset(max(0, at.Sub(s.runtime.opts.Now())))
 			due = timer.C
 		}
@@ -251,6 +253,17 @@ func (s *shard) serve() error {
 			return ErrNotCoordinator
 		}
 	}
+}
+
+// deadline is when there is something to do, or zero.
+func (s *shard) deadline() time.Time {
+	at := s.machine.Deadline()
+	if patience := s.runtime.opts.Patience; patience > 0 && s.weary < len(s.parked) {
+		if end := s.parked[s.weary].since.Add(patience); at.IsZero() || end.Before(at) {
+			return end
+		}
+	}
+	return at
 }
 
 // turn handles all that has come, appends what follows, and gives the replies
@@ -277,7 +290,11 @@ func (s *shard) turn() error {
 	if err := s.flush(); err != nil {
 		return err
 	}
-	return s.release()
+	if err := s.release(); err != nil {
+		return err
+	}
+	s.giveUp(now)
+	return nil
 }
 
 func (s *shard) handle(in input) error {
@@ -316,7 +333,7 @@ func (s *shard) obey(e Effects) error {
 		p.replies, p.sends = append(p.replies, e.Replies...), append(p.sends, e.Sends...)
 		return nil
 	}
-	s.parked = append(s.parked, parked{unknownEnd, e.Replies, e.Sends})
+	s.parked = append(s.parked, parked{unknownEnd, s.runtime.opts.Now(), e.Replies, e.Sends})
 	return nil
 }
 
@@ -410,8 +427,15 @@ func (s *shard) append(o record.BuilderOptions) error {
 	s.built = out
 	s.runtime.stats.Records.Add(uint64(s.batch.Count()))
 	s.batch.Reset(record.BuilderOptions{})
-	return s.write(batch)
+	err = s.write(batch)
+	if len(out) > keptMemory { // There may be a hundred shards.
+		s.built, s.batch = nil, record.NewBuilder(record.BuilderOptions{})
+	}
+	return err
 }
+
+// keptMemory is how much memory for batches is used again.
+const keptMemory = 256 << 10
 
 func (s *shard) write(b record.Batch) error {
 	end, err := s.log.Append(s.epoch, b)
@@ -442,11 +466,30 @@ func (s *shard) release() error {
 			continue // Committed, or over, between the two looks.
 		}
 		s.parked[0] = parked{}
-		s.parked = s.parked[1:]
+		s.parked, s.weary = s.parked[1:], max(0, s.weary-1)
 		s.give(p)
 	}
 	s.parked = nil
 	return nil
+}
+
+// giveUp refuses the replies that have waited too long. What they are about may
+// still be committed, as in Kafka: who asks again finds it.
+func (s *shard) giveUp(now time.Time) {
+	patience := s.runtime.opts.Patience
+	for ; patience > 0 && s.weary < len(s.parked); s.weary++ {
+		p := &s.parked[s.weary]
+		if now.Sub(p.since) < patience {
+			return
+		}
+		for _, r := range p.replies {
+			if done, ok := s.owed[r.To]; ok {
+				delete(s.owed, r.To)
+				s.refuseOne(done, ErrUnavailable)
+			}
+		}
+		p.replies = nil
+	}
 }
 
 func (s *shard) give(p parked) {
