@@ -176,8 +176,8 @@ func sortKey(element any) string {
 	}
 	index, _ := m["Index"].(float64) // absent is zero
 	partition, _ := m["PartitionIndex"].(float64)
-	return fmt.Sprintf("%v %v %v %v %v %v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["GroupID"], m["MemberID"], m["TransactionalID"], m["TopicName"], m["Name"], m["TopicID"],
-		m["Topic"], m["ResourceType"], m["ResourceName"], m["Entity"], m["Key"], index, partition)
+	return fmt.Sprintf("%v %v %v %v %v %v %v %v %v %v %v %v %v %011.0f %011.0f", m["LogDir"], m["GroupID"], m["MemberID"], m["TransactionalID"], m["TopicName"], m["Name"], m["TopicID"],
+		m["Topic"], m["ResourceType"], m["ResourceName"], m["Entity"], m["Key"], m["ProducerID"], index, partition)
 }
 
 func (n *names) uuid(name string, id model.UUID) any {
