@@ -164,6 +164,7 @@ func (m *Machine) commitAll(who *committer, expires int64) {
 		m.script.reset()
 		m.grant(who.known(code))
 	}
+	clear(m.wants) // They hold the request.
 }
 
 func (m *Machine) commitEach(who *committer, early latecomer, expires int64) wire.ErrorCode {

@@ -95,6 +95,10 @@ func (m *Machine) Handle(now time.Time, to coordinator.Token, in any) coordinato
 
 func (m *Machine) begin(now time.Time) {
 	m.look(now)
+	if cap(m.script.memory) > keptMemory { // There may be a hundred shards.
+		m.script, m.keys, m.batches = script{}, keys{}, nil
+		m.reader.Reset(nil)
+	}
 	m.script.reset()
 	m.producer, m.marker, m.replies = nil, nil, nil
 }

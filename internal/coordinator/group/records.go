@@ -27,6 +27,9 @@ const recordOverhead = 32
 
 func (s *script) reset() { *s = script{records: s.records[:0], memory: s.memory[:0]} }
 
+// keptMemory is how much memory for records is used again.
+const keptMemory = 256 << 10
+
 // mark is where the script is; rewind forgets what was written since.
 func (s *script) mark() script { return *s }
 
