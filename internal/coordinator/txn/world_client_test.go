@@ -131,6 +131,11 @@ func (c *client) init() {
 			c.become(x.ProducerID, x.ProducerEpoch)
 			c.known = true
 		case wire.ConcurrentTransactions, wire.CoordinatorLoadInProgress:
+		case wire.PolicyViolation:
+			if c.w.share == nil {
+				c.w.fatalf("init is refused, and there is memory")
+			}
+			c.w.unwelcome++
 		default:
 			c.w.fatalf("init: %v", wire.ErrorCode(x.ErrorCode))
 		}

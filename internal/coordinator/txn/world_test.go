@@ -62,17 +62,18 @@ func TestWorlds(t *testing.T) {
 
 // tally counts what happened, lest a world in which nothing happens passes.
 type tally struct {
-	committed, aborted, unknown, timeouts, failovers, reloads, fenced, refused, rotations int
+	committed, aborted, unknown, timeouts, failovers, reloads, fenced, refused, rotations, unwelcome int
 }
 
 func (a *tally) add(b *tally) {
 	a.committed, a.aborted, a.unknown = a.committed+b.committed, a.aborted+b.aborted, a.unknown+b.unknown
 	a.timeouts, a.failovers, a.reloads = a.timeouts+b.timeouts, a.failovers+b.failovers, a.reloads+b.reloads
 	a.fenced, a.refused, a.rotations = a.fenced+b.fenced, a.refused+b.refused, a.rotations+b.rotations
+	a.unwelcome += b.unwelcome
 }
 
 func (a *tally) mustBeLively(t *testing.T) {
-	for _, n := range []int{a.committed, a.aborted, a.unknown, a.timeouts, a.failovers, a.reloads, a.fenced, a.refused, a.rotations} {
+	for _, n := range []int{a.committed, a.aborted, a.unknown, a.timeouts, a.failovers, a.reloads, a.fenced, a.refused, a.rotations, a.unwelcome} {
 		if n == 0 {
 			t.Errorf("something never happened: %+v", a)
 		}
@@ -88,6 +89,7 @@ type world struct {
 
 	// The shard.
 	opts      Options
+	share     *coordinator.Share // Nil if there is memory enough.
 	epoch     int32
 	m         *Machine
 	log       []coordinator.Record
@@ -121,6 +123,9 @@ type letter struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), now: time.UnixMilli(1_700_000_000_000), nextID: 1}
 	w.opts = Options{Settings: settings(), TransactionVersion: int16(w.rng.IntN(3)), MaxBatch: 1 << 20}
+	if w.rng.IntN(5) == 0 {
+		w.share = coordinator.NewMemory(1100 + w.rng.Int64N(2500)).Share() // For one producer at least.
+	}
 	for i := range 1 + w.rng.IntN(4) {
 		w.parts = append(w.parts, &part{w: w, id: model.Partition{Topic: "t", Index: int32(i)}, s: producers.New(producers.Options{})})
 	}
@@ -198,7 +203,10 @@ const timeoutMillis = 20_000
 
 // load makes a machine from the log.
 func (w *world) load() {
-	w.m = replayed(w.t, w.opts, w.log)
+	w.share.Release()
+	o := w.opts
+	o.Memory = w.share
+	w.m = replayed(w.t, o, w.log)
 	w.m.Loaded(w.now)
 }
 
