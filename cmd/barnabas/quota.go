@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/barnabas-log/barnabas/cluster"
 	"github.com/barnabas-log/barnabas/wire"
@@ -41,6 +42,7 @@ type quotaFlags struct {
 	*clientFlags
 	user, client, ip string
 	defaults         []string
+	given            *pflag.FlagSet
 }
 
 func newQuotaCmd() *cobra.Command {
@@ -65,6 +67,7 @@ above controller_mutation_rate, and connections above connection_creation_rate.
 
 func (f *quotaFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	f.given = flags
 	flags.StringVar(&f.user, "user", "", "this user")
 	flags.StringVar(&f.client, "client", "", "clients with this client.id")
 	flags.StringVar(&f.ip, "ip", "", "connections from this address")
@@ -80,6 +83,11 @@ type part struct {
 
 // entity reads whom the flags mean, in Kafka's order.
 func (f *quotaFlags) entity() ([]part, error) {
+	for _, flag := range quotaWords() { // A variable of a script that is not set must not make the limit one of more clients.
+		if f.given.Changed(flag) && f.given.Lookup(flag).Value.String() == "" {
+			return nil, usage("--%s is empty; --default %s means all that have no limit of their own", flag, flag)
+		}
+	}
 	names := map[string]*string{}
 	for kind, name := range map[string]*string{entityUser: &f.user, entityClient: &f.client, entityIP: &f.ip} {
 		if *name != "" {
