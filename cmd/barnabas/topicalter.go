@@ -139,7 +139,8 @@ type trimmed struct {
 
 func (f *trimFlags) run(cmd *cobra.Command, topic string) error {
 	ways := 0
-	for _, set := range []bool{cmd.Flags().Changed("before-offset"), f.time != "", f.all} {
+	byTime := cmd.Flags().Changed("before-time")
+	for _, set := range []bool{cmd.Flags().Changed("before-offset"), byTime, f.all} {
 		if set {
 			ways++
 		}
@@ -147,7 +148,9 @@ func (f *trimFlags) run(cmd *cobra.Command, topic string) error {
 	switch {
 	case ways != 1:
 		return usage("want one of --before-offset, --before-time and --all")
-	case !f.all && f.time == "" && f.offset < 0:
+	case byTime && f.time == "":
+		return usage("--before-time is empty: want a time")
+	case !f.all && !byTime && f.offset < 0:
 		return usage("--before-offset %d: want 0 or more", f.offset)
 	}
 	var before map[int32]model.Offset
