@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/barnabas-log/barnabas/internal/controller"
 	"github.com/barnabas-log/barnabas/internal/coordinator"
@@ -146,10 +147,23 @@ func (c *coordinators) send(shard int32, epoch model.Epoch, what any) {
 // idsPerShard is how many producer ids a shard of transactions gets at a time.
 const idsPerShard = 100
 
-// run gets producer ids for the shards, until ctx ends.
+// fullPause is how often it is said that memory is full.
+const fullPause = time.Minute
+
+// run gets producer ids for the shards, and says that they refuse what is new,
+// until ctx ends.
 func (c *coordinators) run(ctx context.Context) {
+	look := time.NewTicker(fullPause)
+	defer look.Stop()
+	refused := uint64(0)
 	for {
 		select {
+		case <-look.C:
+			if n := c.memory.Refused(); n > refused {
+				c.b.log("coordinator").Warn("memory of coordinators is full: new groups, members, offsets and transactional ids are refused; raise coordinator.memory.max.bytes, or delete what nobody needs",
+					"held", c.memory.Held(), "limit", c.memory.Limit(), "refused", n-refused)
+				refused = n
+			}
 		case shard := <-c.needs:
 			first, end := c.b.api.ProducerIDs(ctx, idsPerShard)
 			_ = c.txns.Submit(shard, txn.ProducerIDs{First: first, End: end}, nil) // It may have moved.

@@ -36,6 +36,23 @@ func TestOffsetsOutliveLeaps(t *testing.T) {
 	}
 }
 
+// A clock that is set back keeps no group from being assigned anew.
+func TestAssignmentsOutliveLeaps(t *testing.T) {
+	s := quickStage(t, Options{})
+	join := func(id string) {
+		q := beatOf("g", id, joinEpoch)
+		q.SubscribedTopicNames = []string{"t"}
+		s.ask(1, q)
+	}
+	join("a")
+	s.wait(2 * time.Second)
+	s.now = s.now.Add(-10_000 * time.Hour)
+	join("b")
+	if c := s.groups["g"].consumer; c.assignmentEpoch != c.epoch || len(c.targets["b"]) == 0 {
+		t.Errorf("assigned in epoch %d of %d: %v", c.assignmentEpoch, c.epoch, c.targets)
+	}
+}
+
 // Sessions are about time that passed.
 func TestSessionsOutliveLeaps(t *testing.T) {
 	s := quickStage(t, Options{})

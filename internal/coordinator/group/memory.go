@@ -189,7 +189,7 @@ func (s *step) grownBy(g *group) int {
 // comes, or wants something else than before, is turned away. Who is there has
 // what it has, and asks again.
 func (m *Machine) mayGrow(g *group, s *step) *refusal {
-	if m.hasMemory(g, s.grownBy(g)) {
+	if len(m.script.records) == 0 || m.hasMemory(g, s.grownBy(g)) {
 		return nil
 	}
 	old := s.c.members[s.replacedOr(s.next.id)]

@@ -42,7 +42,8 @@ func (m *Machine) retarget(s *step) (epoch int32, target assign.Assignment) {
 }
 
 func (m *Machine) mayAssign(s *step) bool {
-	return s.c.assignedAt == 0 || m.millis >= s.c.assignedAt+m.assignmentInterval(s.id)
+	at := s.c.assignedAt // A moment to come is of a clock that was set right since.
+	return at == 0 || m.millis < at || m.millis >= at+m.assignmentInterval(s.id)
 }
 
 func (m *Machine) partitions(id model.TopicID) int {

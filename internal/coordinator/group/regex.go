@@ -118,10 +118,10 @@ func (m *Machine) lookForTopics(g *group, s *step, q *Request) {
 	at, version, ever := s.c.lookedAt()
 	tried := max(at, g.watch.tried)
 	switch {
-	case (ever || g.watch.tried > 0) && m.millis <= tried+refreshPause:
+	case (ever || g.watch.tried > 0) && m.millis >= tried && m.millis <= tried+refreshPause:
 		return
 	case s.member.regex != s.next.regex && s.next.regex != "" && s.c.wantRegex[s.next.regex] == 0:
-	case len(wanted) != len(s.c.regexes), version < m.newTopics, m.millis > at+m.settings.RegexRefresh.Milliseconds():
+	case len(wanted) != len(s.c.regexes), version < m.newTopics, m.millis > at+m.settings.RegexRefresh.Milliseconds(), m.millis < at:
 	default:
 		return
 	}
