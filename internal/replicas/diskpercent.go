@@ -135,14 +135,25 @@ func (d *disk) room(cfg *config.Topic, bytes int) {
 	if cfg.Compact {
 		d.toCompact.Add(int64(bytes))
 	}
-	b := d.brim
-	left := b.limit.Load() - b.begun.Add(int64(bytes))
+	left := d.brim.limit.Load() - d.brim.begun.Add(int64(bytes))
+	d.brim.near(left, cfg.SegmentBytes, cfg.Delete)
+}
+
+// copied is told of bytes that were copied here: they count as if they had been
+// appended.
+func (d *disk) copied(cfg *config.Topic, bytes int) {
+	left := d.brim.limit.Add(-int64(bytes)) - d.brim.begun.Load()
+	d.brim.near(left, cfg.SegmentBytes, true)
+}
+
+// near calls for the trimmer when nothing is left, and may wait for it.
+func (b *brim) near(left, segment int64, mayWait bool) {
 	if left > 0 || b.percent.Load() == 0 {
 		return
 	}
 	b.poke()
-	if cfg.Delete && left < -cfg.SegmentBytes/2 {
-		b.await(cfg.SegmentBytes)
+	if mayWait && left < -segment/2 {
+		b.await(segment)
 	}
 }
 

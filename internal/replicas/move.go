@@ -376,6 +376,7 @@ func (r *Replicas) copyAll(ctx context.Context, m *move, x *replica, f *partitio
 		case n < moveNear && (n < piece || f.End() == x.Log().End()):
 			return nil
 		}
+		m.to.copied(x.Config(), n)
 		if unsynced += n; unsynced >= moveSync {
 			if err := f.Sync(); err != nil {
 				return err

@@ -259,3 +259,47 @@ func TestTrimmerForgets(t *testing.T) {
 		}
 	}
 }
+
+// What is moved to a disk that is at its mark makes the trimmer look as soon as an
+// append does: the disk does not pass the mark by more than two segments.
+func TestMoveToTheMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, mems := percentWorld(t, 1, "/a", "/b")
+		w.cluster()
+		w.start()
+		w.create("x", 2, small) // One on each.
+		for i := range int32(2) {
+			w.mustAppend("x", i, 90_000, 60)
+		}
+		w.flush()
+		u, err := mems["/b"].DiskUsage("/")
+		w.ok(err)
+		mark := u.Used + 10_000
+		mems["/b"].SetCapacity(100 * mark)
+		ctx, cancel := context.WithCancel(t.Context())
+		var trimmer sync.WaitGroup
+		trimmer.Go(func() { w.disks[1].trim(ctx) })
+		time.Sleep(1500 * time.Millisecond)
+		w.ok(w.Move(x0(), "/b"))
+		most := int64(0)
+		m := w.nextMove()
+		done := make(chan struct{})
+		go func() { defer close(done); w.carryOut(ctx, m) }()
+		for range 3000 {
+			time.Sleep(time.Millisecond)
+			u, err := mems["/b"].DiskUsage("/")
+			w.ok(err)
+			most = max(most, u.Used)
+		}
+		<-done
+		if got := w.where(x0()); len(got) != 1 || got[0] != "/b" {
+			t.Fatal(got)
+		}
+		t.Logf("%d above the mark", most-mark)
+		if most > mark+200_000+moveBytes {
+			t.Errorf("%d bytes above the mark", most-mark)
+		}
+		cancel()
+		trimmer.Wait()
+	})
+}
