@@ -3,6 +3,7 @@ package replicas
 import (
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -183,7 +184,7 @@ func (d *disk) removeSegments(atOnce bool) error {
 	for _, p := range deleting {
 		delay := p.Config().FileDeleteDelay
 		if atOnce {
-			delay = 0
+			delay = math.MinInt64 // Whatever the clock has done: the trimmer goes on until it is done.
 		}
 		waiting, err := p.Log().DeleteExpired(now, delay)
 		errs = append(errs, notClosed(err))

@@ -303,3 +303,21 @@ func TestMoveToTheMark(t *testing.T) {
 		trimmer.Wait()
 	})
 }
+
+// The trimmer removes what waits for removal whatever the clock says: it would
+// else try for ever.
+func TestRemovedBeforeItsTime(t *testing.T) {
+	w := newWorld(t, vfs.NewMem())
+	w.start()
+	w.create("x", 1, small, "retention.bytes=1000")
+	w.mustAppend("x", 0, 90_000, 3)
+	w.flush()
+	w.ok(w.disks[0].retain())
+	if n := w.part("x", 0).Log().Waiting(); n != 2 {
+		t.Fatalf("%d segments wait", n)
+	}
+	w.now = w.now.Add(-time.Hour)
+	if !w.disks[0].removeWaiting() || w.disks[0].removeWaiting() {
+		t.Error("it did not end")
+	}
+}

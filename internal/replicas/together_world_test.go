@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ type togetherModel struct {
 	*diskModel
 	appended map[model.Partition][]keyValue // By offset.
 	trimmed  map[model.Partition]model.Offset
+	clock    *atomic.Int64 // How far it was set ahead, in nanoseconds.
 }
 
 // togetherTopics: what is acknowledged when it is on disk, and what is not.
@@ -45,10 +47,15 @@ func TestTogetherWorlds(t *testing.T) {
 		m := &togetherModel{
 			newDiskModel(t, seed, "log.retention.disk.percent=1", "log.segment.delete.delay.ms=0", "log.cleaner.backoff.ms=1",
 				"log.cleaner.dedupe.buffer.size=4194304", "log.cleaner.threads=2", "log.cleaner.min.cleanable.ratio=0.01",
-				"log.cleaner.delete.retention.ms=0"),
+				"log.cleaner.delete.retention.ms=1000"),
 			map[model.Partition][]keyValue{},
 			map[model.Partition]model.Offset{},
+			&atomic.Int64{},
 		}
+		m.change = append(m.change, func(o *Options) {
+			began := m.now
+			o.Now = func() time.Time { return began.Add(time.Duration(m.clock.Load())) }
+		})
 		m.removed = map[model.TopicID]struct{}{}
 		m.cluster()
 		m.boot()
@@ -115,7 +122,7 @@ func (m *togetherModel) keepOn(ctx context.Context, d *disk, rng *rand.Rand) {
 }
 
 func (m *togetherModel) step() {
-	switch m.rng.IntN(25) {
+	switch m.rng.IntN(27) {
 	default:
 		for range 8 {
 			if !m.put(m.anyPart()) {
@@ -146,6 +153,12 @@ func (m *togetherModel) step() {
 		})
 	case 23:
 		m.noteSafe()
+	case 25, 26:
+		ahead := time.Second
+		if m.rng.IntN(20) == 0 {
+			ahead = 1000 * time.Hour
+		}
+		m.clock.Add(int64(ahead))
 	case 24:
 		if m.rng.IntN(3) == 0 {
 			topic := []string{"x", "y"}[m.rng.IntN(2)]
