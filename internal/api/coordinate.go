@@ -9,6 +9,8 @@ import (
 
 	"github.com/barnabas-log/barnabas/internal/controller"
 	"github.com/barnabas-log/barnabas/internal/coordinator"
+	"github.com/barnabas-log/barnabas/internal/coordinator/group"
+	"github.com/barnabas-log/barnabas/internal/coordinator/txn"
 	"github.com/barnabas-log/barnabas/internal/listener"
 	"github.com/barnabas-log/barnabas/internal/metadata"
 	"github.com/barnabas-log/barnabas/model"
@@ -103,6 +105,7 @@ func (s *session) askAll(c *call, of Coordinator, questions []question, whole fu
 	got, errs := make([]any, len(questions)), make([]error, len(questions))
 	var mu sync.Mutex
 	left := len(questions) + 1 // And this function.
+	share(questions)
 	one := func(i int, answer any, err error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -122,6 +125,20 @@ func (s *session) askAll(c *call, of Coordinator, questions []question, whole fu
 	p.park()
 }
 
+// share lets each of the questions take its part of what their request takes.
+func share(questions []question) {
+	for i := range questions {
+		switch in := questions[i].in.(type) {
+		case group.Request:
+			in.Bytes /= len(questions)
+			questions[i].in = in
+		case txn.Request:
+			in.Bytes /= len(questions)
+			questions[i].in = in
+		}
+	}
+}
+
 // owned makes an operation of a function whose request outlives the frame: it
 // has memory of its own, and so have the names of the call.
 func owned[Q wire.Request](serve func(*session, *call, Q)) func(*session, *call) {
@@ -138,6 +155,10 @@ func owned[Q wire.Request](serve func(*session, *call, Q)) func(*session, *call)
 		serve(s, c, q)
 	}
 }
+
+// readBytes is about how many bytes a request takes for each of its frame, with
+// what was read from it.
+const readBytes = 4
 
 // errNoCoordinator says that the topic of a coordinator has no leader to ask.
 var errNoCoordinator = errors.New("api: coordinator not available")

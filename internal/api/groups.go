@@ -11,7 +11,7 @@ import (
 
 // groupQuestion is what the shard of a group is asked.
 func (s *session) groupQuestion(c *call, body wire.Request) group.Request {
-	return group.Request{Body: body, Version: c.Version, ClientID: c.client, ClientHost: clientHost(s.conn.RemoteAddr())}
+	return group.Request{Body: body, Version: c.Version, ClientID: c.client, ClientHost: clientHost(s.conn.RemoteAddr()), Bytes: readBytes * c.bytes}
 }
 
 // clientHost is an address as Kafka shows it.

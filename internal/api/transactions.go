@@ -11,7 +11,7 @@ import (
 
 // txnQuestion is what the shard of a transactional id is asked.
 func txnQuestion(c *call, body wire.Request) txn.Request {
-	return txn.Request{Body: body, Version: c.Version}
+	return txn.Request{Body: body, Version: c.Version, Bytes: readBytes * c.bytes}
 }
 
 // askTxn gives a request to the shard of a transactional id.

@@ -54,6 +54,9 @@ type Origin struct {
 	CoordinatorEpoch int32
 }
 
+// Sized is an input that takes memory while it waits for its shard.
+type Sized interface{ HeldBytes() int }
+
 // Effects are what follows from an input.
 type Effects struct {
 	// Batches are appended in this order, each whole or not at all. One must

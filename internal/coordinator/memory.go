@@ -15,7 +15,23 @@ type Memory struct {
 	limit   int64
 	held    atomic.Int64
 	refused atomic.Uint64
+	queued  atomic.Int64 // What inputs take that wait for shards.
 }
+
+// leastQueued is what inputs may take whatever the limit is: some large requests.
+const leastQueued = 16 << 20
+
+// enqueue reports whether an input may wait. One may always, and what has no size.
+func (m *Memory) enqueue(bytes int) bool {
+	n := int64(bytes)
+	if all := m.queued.Add(n); n > 0 && all > n && m.limit > 0 && all > max(m.limit/4, leastQueued) {
+		m.queued.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (m *Memory) dequeue(bytes int) { m.queued.Add(-int64(bytes)) }
 
 // NewMemory returns memory of which so many bytes may be used; 0 is no limit.
 func NewMemory(limit int64) *Memory { return &Memory{limit: limit} }

@@ -59,8 +59,9 @@ const (
 )
 
 type input struct {
-	in   any
-	done Done // Nil if no answer is wanted.
+	in    any
+	done  Done // Nil if no answer is wanted.
+	bytes int  // What it takes while it waits.
 }
 
 // parked waits until the log is committed up to end, since some time.
@@ -106,7 +107,15 @@ func (s *shard) submit(in any, done Done) error {
 		s.runtime.stats.Failed.Add(1)
 		return ErrUnavailable
 	}
-	s.mu.queue = append(s.mu.queue, input{in, done})
+	bytes := 0
+	if sized, ok := in.(Sized); ok {
+		bytes = sized.HeldBytes()
+	}
+	if !s.runtime.opts.Memory.enqueue(bytes) {
+		s.runtime.stats.Failed.Add(1)
+		return ErrUnavailable
+	}
+	s.mu.queue = append(s.mu.queue, input{in, done, bytes})
 	s.Wake()
 	return nil
 }
@@ -276,6 +285,7 @@ func (s *shard) turn() error {
 	for i, in := range s.inputs {
 		if err := s.handle(in); err != nil {
 			for _, lost := range s.inputs[i+1:] {
+				s.runtime.opts.Memory.dequeue(lost.bytes)
 				s.refuseOne(lost.done, ErrUnavailable)
 			}
 			return err
@@ -298,6 +308,7 @@ func (s *shard) turn() error {
 }
 
 func (s *shard) handle(in input) error {
+	s.runtime.opts.Memory.dequeue(in.bytes)
 	s.runtime.stats.Inputs.Add(1)
 	var to Token
 	if in.done != nil {
@@ -531,6 +542,7 @@ func (s *shard) refuse(why error) {
 		s.refuseOne(done, why)
 	}
 	for _, in := range queue {
+		s.runtime.opts.Memory.dequeue(in.bytes)
 		s.refuseOne(in.done, why)
 	}
 }

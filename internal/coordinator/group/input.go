@@ -33,7 +33,12 @@ type Request struct {
 	// what a regular expression subscribes to, and is kept as long as the group
 	// has that expression: it must answer for the cluster as it is then.
 	Sees func(topic string) bool
+	// Bytes is what Body takes in memory, roughly.
+	Bytes int
 }
+
+// HeldBytes implements [coordinator.Sized].
+func (q Request) HeldBytes() int { return q.Bytes }
 
 // Marker ends a transaction of the offsets in this shard. It is answered with
 // [wire.None] once the marker is committed. A producer or coordinator whose

@@ -27,7 +27,12 @@ type Request struct {
 	Version int16
 	// Partition is where AddOffsetsToTxn's group keeps its offsets.
 	Partition model.Partition
+	// Bytes is what Body takes in memory, roughly.
+	Bytes int
 }
+
+// HeldBytes implements [coordinator.Sized].
+func (q Request) HeldBytes() int { return q.Bytes }
 
 // MarkersWritten is an input: these partitions have their marker, or are gone
 // with their topic. It may come in parts, late, and more than once. If an answer
