@@ -284,12 +284,11 @@ func (p *pass) between(from, to model.Offset) []*segment {
 
 // endOf is where the segment ends, which is not the last one.
 func (p *pass) endOf(s *segment) model.Offset {
-	for i, x := range p.segments {
-		if x == s {
-			return p.segments[i+1].base
-		}
+	i, found := slices.BinarySearchFunc(p.segments, s.base, func(s *segment, o model.Offset) int { return cmp.Compare(s.base, o) })
+	if !found {
+		return s.base
 	}
-	return s.base
+	return p.segments[i+1].base
 }
 
 // fillMap notes the last record of every key in the dirty part, up to where the

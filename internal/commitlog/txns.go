@@ -143,7 +143,7 @@ func (l *Log) abortedBetween(from, upper model.Offset) ([]AbortedTxn, error) {
 	segments := l.mu.segments[first:]
 	l.mu.Unlock()
 	var out []AbortedTxn
-	for _, s := range segments {
+	for s := l.nextWithTxns(&segments); s != nil; s = l.nextWithTxns(&segments) {
 		if err := l.loadAborted(s); err != nil {
 			return nil, err
 		}
@@ -160,6 +160,22 @@ func (l *Log) abortedBetween(from, upper model.Offset) ([]AbortedTxn, error) {
 		}
 	}
 	return out, nil
+}
+
+// nextWithTxns takes from the front of a list the first segment in which
+// transactions were aborted, and what comes before it; nil if there is none. A
+// pass of compaction asks for each segment, and most logs have none.
+func (l *Log) nextWithTxns(list *[]*segment) *segment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(*list) > 0 {
+		s := (*list)[0]
+		*list = (*list)[1:]
+		if s.hasTxns {
+			return s
+		}
+	}
+	return nil
 }
 
 // truncateTxns drops the entries whose marker lies at or after an offset.
