@@ -112,10 +112,6 @@ func (m *Machine) joinClassic(g *group, p parked, q *Request, body *wire.JoinGro
 		return
 	}
 	if g == nil {
-		if !m.hasMemory(nil, groupBytes+classicBytes+len(body.GroupID)) {
-			m.reply(p.to, joinError(p.version, "", wire.GroupMaxSizeReached))
-			return
-		}
 		g = m.make(body.GroupID)
 	}
 	c := m.live(g)

@@ -365,3 +365,46 @@ func recordProducer(i int) (p record.Producer) {
 	p.ID, p.Epoch = model.ProducerID(i), 0
 	return p
 }
+
+// An expression that matches more than there is memory for matches nothing, until
+// there is.
+func TestRegexesWaitForMemory(t *testing.T) {
+	s, memory := smallStage(t, 15_000)
+	for i := range 200 {
+		s.cluster.grow(fmt.Sprint("topic-", i), 1)
+	}
+	s.news(nil)
+	q, regex := beatOf("g", "m", joinEpoch), "topic-.*"
+	q.SubscribedTopicRegex = &regex
+	beat := func() (wire.ErrorCode, int) {
+		r := s.ask(1, q).(*wire.ConsumerGroupHeartbeatResponse)
+		q = beatOf("g", "m", r.MemberEpoch)
+		s.wait(6 * time.Second)
+		n := 0
+		if m := s.groups["g"].consumer.members["m"]; m != nil {
+			n = len(m.assigned)
+		}
+		if err := s.countedRight(); err != nil {
+			t.Error(err)
+		}
+		if memory.Held() > memory.Limit() {
+			t.Errorf("%d bytes are held", memory.Held())
+		}
+		return wire.ErrorCode(r.ErrorCode), n
+	}
+	for range 10 {
+		if code, n := beat(); code != wire.None || n > 0 {
+			t.Fatalf("%v, %d topics", code, n)
+		}
+	}
+	if memory.Refused() < 2 || memory.Refused() > 10 { // Once in ten seconds.
+		t.Errorf("refused %d times", memory.Refused())
+	}
+	s.opts.Memory.Add(-1_000_000)
+	for range 10 {
+		beat()
+	}
+	if code, n := beat(); code != wire.None || n != 200 {
+		t.Errorf("%v, %d topics when there is room", code, n)
+	}
+}
