@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -39,6 +40,7 @@ func compaction(ctx context.Context, b *broker) (cost, error) {
 	if err := x.fill(ctx); err != nil {
 		return cost{}, err
 	}
+	syscall.Sync() // Else the disk would be busy with what was filled in while nothing else is.
 	full, err := x.size(ctx)
 	if err != nil {
 		return cost{}, err
