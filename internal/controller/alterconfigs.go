@@ -264,14 +264,12 @@ func (r Rules) checkConfig(image *metadata.Image, of metadata.Resource, was, wil
 			return &config.InvalidError{Message: "Broker-level min.insync.replicas cannot be altered while ELR is enabled."}
 		case key == minISR && of.Type == metadata.ResourceBroker && elr(image) && !set:
 			return &config.InvalidError{Message: "Cluster-level min.insync.replicas cannot be removed while ELR is enabled."}
-		case set && longerThan(value, maxValueLength):
+		case set && len(value) > maxValueLength:
 			return &config.InvalidError{Message: "The configuration value cannot be added because it exceeds the maximum value size of 32767 bytes."}
 		}
 	}
 	return r.checkResource(image, of, was, will)
 }
-
-func longerThan(text string, limit int) bool { return len(text) > limit }
 
 func (r Rules) checkResource(image *metadata.Image, of metadata.Resource, was, will map[string]string) error {
 	switch of.Type {

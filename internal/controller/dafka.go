@@ -61,7 +61,7 @@ func (r Rules) dafkaTopic(image *metadata.Image, d *DafkaTopic, room int) (recor
 	switch more = len(all) - len(has); {
 	case more > room:
 		return nil, 0, refuse(ErrPolicy, "Dafka producers have all partitions that dafka.max.partitions allows.")
-	case longerThan(value, maxValueLength):
+	case len(value) > maxValueLength:
 		return nil, 0, refuse(ErrPolicy, "The topic '%s' has as many Dafka producers as a topic can have.", d.Name)
 	}
 	if records, err = r.dafkaPartitionsUpTo(image, t, d.Name, len(all)); err == nil && more > 0 {

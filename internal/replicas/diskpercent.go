@@ -153,47 +153,20 @@ func (b *brim) near(left, segment int64, mayWait bool) {
 	}
 	b.poke()
 	if mayWait && left < -segment/2 {
-		b.await(segment)
+		b.await(context.Background(), func() bool { return b.left() >= -segment/2 })
 	}
 }
 
-func (b *brim) await(segment int64) {
+// await waits for the trimmer until it is enough; false if that takes too long.
+func (b *brim) await(ctx context.Context, enough func() bool) bool {
 	late := time.NewTimer(brimPatience)
 	defer late.Stop()
 	for {
-		round := b.thisRound()
-		if b.left() >= -segment/2 {
-			return
-		}
-		select {
-		case <-round:
-		case <-late.C:
-			return
-		}
-	}
-}
-
-func (b *brim) thisRound() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.mu.round
-}
-
-// awaitRoom waits until there are so many bytes below the mark; false if they
-// do not come.
-func (d *disk) awaitRoom(ctx context.Context, bytes int64) bool {
-	b := d.brim
-	late := time.NewTimer(brimPatience)
-	defer late.Stop()
-	b.wanted.Add(bytes)
-	defer b.wanted.Add(-bytes)
-	for asked := false; ; asked = true {
-		round := b.thisRound()
-		if over, err := d.over(); err != nil || over+bytes <= 0 {
-			return err == nil
-		}
-		if !asked {
-			b.poke()
+		b.mu.Lock()
+		round := b.mu.round
+		b.mu.Unlock()
+		if enough() {
+			return true
 		}
 		select {
 		case <-round:
@@ -203,6 +176,22 @@ func (d *disk) awaitRoom(ctx context.Context, bytes int64) bool {
 			return false
 		}
 	}
+}
+
+// awaitRoom waits until there are so many bytes below the mark; false if they
+// do not come.
+func (d *disk) awaitRoom(ctx context.Context, bytes int64) bool {
+	b := d.brim
+	b.wanted.Add(bytes)
+	defer b.wanted.Add(-bytes)
+	b.poke()
+	var failed error
+	enough := b.await(ctx, func() bool {
+		over, err := d.over()
+		failed = err
+		return err != nil || over+bytes <= 0
+	})
+	return enough && failed == nil
 }
 
 // hasRolled notes a partition that has one more sealed segment.

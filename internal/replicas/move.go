@@ -79,9 +79,7 @@ type moves struct {
 	under, settling map[model.Partition]*move
 	queue           []*move
 	wake            chan struct{}
-	// free is when the next piece may be copied at a rate.
-	free time.Time
-	rate int64
+	pacer           pacer
 }
 
 // Move moves a partition to the data directory of a path, in the background, or
@@ -404,26 +402,13 @@ func (r *Replicas) pace(ctx context.Context, m *move, bytes int) {
 	if rate == math.MaxInt64 || rate <= 0 {
 		return
 	}
-	wait := r.moves.due(rate, bytes)
+	r.moves.pacer.setRate(float64(rate))
+	wait := r.moves.pacer.due(bytes)
 	for wait > 0 && ctx.Err() == nil && !m.cancelled.Load() && rate == r.moveRate() {
 		step := min(wait, moveRetry)
 		pause(ctx, step)
 		wait -= step
 	}
-}
-
-// due is how long to wait after so many bytes. What was copied at another rate is
-// forgotten.
-func (m *moves) due(rate int64, bytes int) time.Duration {
-	took := time.Duration(float64(bytes) / float64(rate) * float64(time.Second))
-	m.Lock()
-	defer m.Unlock()
-	now := time.Now()
-	if m.free.Before(now) || m.rate != rate {
-		m.free, m.rate = now, rate
-	}
-	m.free = m.free.Add(took)
-	return m.free.Sub(now)
 }
 
 // takePlace makes the copy durable and puts it in the place of the log: steps 1

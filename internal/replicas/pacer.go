@@ -2,7 +2,6 @@ package replicas
 
 import (
 	"context"
-	"math"
 	"sync"
 	"time"
 )
@@ -64,8 +63,8 @@ func (m *manners) giveWay(ctx context.Context, bytes int, ended time.Time) {
 	m.began = time.Now()
 }
 
-// pacer holds the workers of the cleaner together to a number of bytes per
-// second.
+// pacer holds those who share it to a number of bytes per second: the workers of
+// the cleaner, or the moves between directories.
 type pacer struct {
 	mu struct {
 		sync.Mutex
@@ -85,27 +84,25 @@ func (p *pacer) setRate(bytesPerSecond float64) {
 	}
 }
 
-// pace waits as long as the rate wants it after so many bytes. A rate that is
-// not above zero waits until ctx ends.
-func (p *pacer) pace(ctx context.Context, bytes int) error {
+// due is how long to wait after so many bytes: without end if the rate is not
+// above zero.
+func (p *pacer) due(bytes int) time.Duration {
 	p.mu.Lock()
-	rate := p.mu.rate
-	if math.IsInf(rate, 1) {
-		p.mu.Unlock()
-		return ctx.Err()
+	defer p.mu.Unlock()
+	if p.mu.rate <= 0 {
+		return maxWait
 	}
 	now := time.Now()
 	if p.mu.free.Before(now) {
 		p.mu.free = now
 	}
-	if rate > 0 {
-		p.mu.free = p.mu.free.Add(time.Duration(min(float64(bytes)/rate*float64(time.Second), maxWait)))
-	}
-	wait := p.mu.free.Sub(now)
-	p.mu.Unlock()
-	if rate <= 0 {
-		<-ctx.Done()
-	} else if wait > maxBurst {
+	p.mu.free = p.mu.free.Add(time.Duration(min(float64(bytes)/p.mu.rate*float64(time.Second), maxWait)))
+	return p.mu.free.Sub(now)
+}
+
+// pace waits as long as the rate wants it after so many bytes.
+func (p *pacer) pace(ctx context.Context, bytes int) error {
+	if wait := p.due(bytes); wait > maxBurst {
 		pause(ctx, wait)
 	}
 	return ctx.Err()
