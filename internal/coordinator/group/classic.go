@@ -182,12 +182,7 @@ func (c *classic) countProtocols(member *classicMember, by int) {
 }
 
 // held is about what a member's protocols take in memory.
-func (member *classicMember) held() (n int) {
-	for _, p := range member.protocols {
-		n += 64 + len(p.Name) + len(p.Metadata)
-	}
-	return n
-}
+func (member *classicMember) held() int { return protocolBytes(member.protocols) }
 
 // size is about what a member takes in the group's record, in the protocol that
 // takes most.

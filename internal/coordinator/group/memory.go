@@ -80,6 +80,14 @@ func (member *classicMember) bytes() int {
 	return n
 }
 
+// protocolBytes is what protocols take that a member of a classic group speaks.
+func protocolBytes(protocols []wire.JoinGroupRequestProtocol) (n int) {
+	for _, p := range protocols {
+		n += 64 + len(p.Name) + len(p.Metadata)
+	}
+	return n
+}
+
 // count says how much more, or less, a classic group takes.
 func (c *classic) count(bytes int) {
 	c.counted += bytes
@@ -109,9 +117,7 @@ func (m *member) bytes() int {
 		n += nameBytes + len(topic)
 	}
 	if m.classic != nil {
-		for _, p := range m.classic.protocols {
-			n += 64 + len(p.Name) + len(p.Metadata)
-		}
+		n += protocolBytes(m.classic.protocols)
 	}
 	return n + m.assigned.bytes() + m.revoking.bytes()
 }
